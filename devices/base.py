@@ -1,0 +1,121 @@
+"""The interface every device implements. The device owns the clock; the worker owns the protocol."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, Dict, List, Mapping, Optional
+
+import numpy as np
+
+from siderostat.record import Provenance, Reason, Status
+from siderostat.workloads.base import Step
+
+
+class DeviceRefusal(Exception):
+    """A device cannot do what was asked. It ends the cell, never the run."""
+
+    status: ClassVar[Status]
+    reason: Reason
+    need_bytes: Optional[int] = None
+
+
+class OutOfCapacity(DeviceRefusal):
+    """The step does not fit in memory."""
+
+    status = Status.CAPACITY
+
+    def __init__(self, message: str, reason: Reason = Reason.OOM_DEVICE, need_bytes: Optional[int] = None) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.need_bytes = need_bytes
+
+
+class Unsupported(DeviceRefusal):
+    """The device, or its framework, has no way to run this step."""
+
+    status = Status.UNSUPPORTED
+    reason = Reason.FEATURE
+
+
+class Unavailable(DeviceRefusal):
+    """The device is not on this machine. The text says what would bring it."""
+
+    status = Status.UNAVAILABLE
+    reason = Reason.NO_DEVICE
+
+
+@dataclass(frozen=True)
+class Window:
+    """Time taken by steps run back to back, the device drained at both ends.
+
+    ``cpu_s`` is CPU time of this process over the same stretch, all threads.
+    """
+
+    steps: int
+    seconds: float
+    cpu_s: float
+
+
+class Program(ABC):
+    """A step made ready for one device."""
+
+    @abstractmethod
+    def run(self, steps: int) -> Window:
+        """Run ``steps`` steps, wait for the device, and say how long they took by the device's clock."""
+
+    @abstractmethod
+    def outputs(self) -> List[np.ndarray]:
+        """Return what the last phase of the last step returned."""
+
+    def peak_bytes(self) -> Optional[int]:
+        """Return the most memory of the device in use so far, where it is known."""
+        return None
+
+    def close(self) -> None:
+        """Release the device."""
+
+
+class DeviceAdapter(ABC):
+    """One device: how to make a step ready for it.
+
+    Args:
+        index: which one, ``""`` for the only or first one.
+        settings: from the device's name, ``cpu:threads=2``; only keys of :attr:`settings_help` come here.
+    """
+
+    kind: ClassVar[str]
+    title: ClassVar[str]
+    clock: ClassVar[str] = "host"  # "host", "device" or "model"
+    provenance: ClassVar[Provenance] = Provenance.MEASURED
+    settings_help: ClassVar[Mapping[str, str]] = {}
+
+    def __init__(self, index: str, settings: Mapping[str, str]) -> None:
+        self.index = index
+        self.settings = settings
+
+    @abstractmethod
+    def describe(self) -> Dict[str, Any]:
+        """Return name, memory, driver and the like.
+
+        Raises:
+            Unavailable: if the device is not on this machine.
+        """
+
+    @abstractmethod
+    def compile(self, step: Step, precision: str) -> Program:
+        """Make ``step`` ready. What is slow and done once belongs here.
+
+        Raises:
+            DeviceRefusal: if the device cannot run it.
+        """
+
+    def effective(self) -> Dict[str, Any]:
+        """Return the settings in force, such as the number of threads, after :meth:`compile`."""
+        return {}
+
+    def refusal(self, error: BaseException) -> Optional[DeviceRefusal]:
+        """Translate a framework's exception, such as its out-of-memory error; None if it is not one."""
+        if isinstance(error, MemoryError):
+            return OutOfCapacity("the host's memory, or the worker's share of it, is used up", Reason.OOM_HOST)
+        return None

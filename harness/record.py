@@ -1,0 +1,185 @@
+"""What is measured and what came of it: the types that cross every boundary.
+
+A :class:`Cell` names one point of a sweep, an :class:`Attempt` is that cell in one round of a plan,
+and a :class:`Record` is what became of an attempt. All are plain data and pass through JSON
+unchanged, so that the driver, a worker under another interpreter and a report made years later agree
+without sharing code. Units are SI and stand in the names (``_s``, ``_bytes``); ``None`` is "not
+known", never 0; NaN is refused. The fields are described one by one in ``schema/record-1.json``.
+
+This module belongs to the worker side: Python 3.8, standard library only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Dict, List, Mapping, Optional
+
+SCHEMA = 1
+
+
+class Status(str, Enum):
+    """How an attempt ended. Only ``OK`` carries timings that may be compared."""
+
+    OK = "ok"
+    CAPACITY = "capacity"  # does not fit in memory: a result
+    UNSUPPORTED = "unsupported"  # the device or framework has no way to run this: a result
+    UNAVAILABLE = "unavailable"  # no such device, package or input here
+    INVALID = "invalid"  # ran, but its numbers failed the workload's check
+    TIMEOUT = "timeout"  # no answer in time
+    CRASH = "crash"  # the process ended without a word
+    ERROR = "error"  # the process raised something unforeseen
+    SKIPPED = "skipped"  # planned, not tried
+
+
+class Reason(str, Enum):
+    """Why an attempt is not ``ok``, in a vocabulary that scripts may rely on."""
+
+    OOM_HOST = "oom_host"
+    OOM_DEVICE = "oom_device"
+    COMPILE_FAILED = "compile_failed"
+    FEATURE = "feature"
+    NO_DEVICE = "no_device"
+    NO_PACKAGE = "no_package"
+    BAD_INPUT = "bad_input"
+    WRONG_RESULT = "wrong_result"
+    TIMEOUT = "timeout"
+    KILLED = "killed"
+    EXITED = "exited"
+    EXCEPTION = "exception"
+    BUDGET = "budget"
+
+
+class Provenance(str, Enum):
+    """Where a figure comes from; it travels with the figure to the last plot."""
+
+    MEASURED = "measured"
+    ESTIMATED = "estimated"
+    MODELLED = "modelled"
+    EMULATED = "emulated"
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How one process measures. A *block* of K steps is one timed sample; a *burst* is several.
+
+    The defaults are those of a CPU. Durations are least values, in seconds.
+    """
+
+    bursts: int = 8
+    burst_s: float = 0.2
+    burst_samples: int = 3
+    block_s: float = 0.02
+    warmup_steps: int = 5
+    warmup_s: float = 0.5
+    warmup_limit_s: float = 30.0
+    timeout_s: float = 300.0  # longest silence of a worker
+    memory_bytes: Optional[int] = None  # most memory a worker may allocate
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of a sweep: which step of which workload, on which device, at which batch size."""
+
+    workload: str
+    variant: str
+    mode: str
+    framework: str
+    device: str
+    batch: int
+    size: str
+    precision: str = "fp32"
+    devices: int = 1
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def key(self) -> str:
+        """Sixteen hex digits, the same wherever and whenever they are computed."""
+        text = json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A cell in one round of a plan: the unit of resumption."""
+
+    cell: Cell
+    round: int
+    seed: int
+    start: str = "warm"  # "warm": forked from a server that imported the framework; "cold": a fresh interpreter
+    protocol: Protocol = field(default_factory=Protocol)
+    repeat: int = 0  # how many times this round was measured before, under contention
+
+    def key(self) -> str:
+        """The cell's key, the round and the repeat."""
+        return f"{self.cell.key()}-{self.round}" + (f".{self.repeat}" if self.repeat else "")
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Attempt:
+        """Rebuild an attempt from its JSON form."""
+        values = dict(data)
+        values["cell"] = Cell(**values["cell"])
+        values["protocol"] = Protocol(**values["protocol"])
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Burst:
+    """Samples taken in one go. ``seconds[i]`` and ``cpu_s[i]`` belong to block i of ``block_steps`` steps."""
+
+    turn: int  # 0, 1, ... in the order of measuring; -1: warm-up, kept but never counted
+    block_steps: int
+    seconds: List[float]
+    cpu_s: List[float]
+    load: Dict[str, float] = field(default_factory=dict)
+    flags: List[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One attempt, whatever became of it."""
+
+    attempt: Attempt
+    status: Status
+    reason: Optional[Reason] = None
+    detail: str = ""  # one sentence for people
+    provenance: Provenance = Provenance.MEASURED
+    clock: Optional[str] = None  # "host", "device" or "model"
+    item: str = ""
+    items_per_step: Optional[int] = None
+    bursts: List[Burst] = field(default_factory=list)
+    import_s: Optional[float] = None
+    build_s: Optional[float] = None
+    compile_s: Optional[float] = None
+    first_step_s: Optional[float] = None
+    peak_bytes: Optional[int] = None
+    need_bytes: Optional[int] = None
+    check: Dict[str, Dict[str, float]] = field(default_factory=dict)
+    effective: Dict[str, Any] = field(default_factory=dict)
+    device: Dict[str, Any] = field(default_factory=dict)
+    process: Dict[str, Any] = field(default_factory=dict)
+    flags: List[str] = field(default_factory=list)
+    environment: str = ""
+    schema: int = SCHEMA
+
+    def to_json(self) -> str:
+        """One line of JSON.
+
+        Raises:
+            ValueError: if a figure is NaN or infinite.
+        """
+        data = {"key": self.attempt.key(), **dataclasses.asdict(self)}
+        return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Record:
+        """Rebuild a record from its JSON form, which ``schema/record-1.json`` has been checked against."""
+        values = {k: v for k, v in data.items() if k != "key"}
+        values["attempt"] = Attempt.from_dict(values["attempt"])
+        values["status"] = Status(values["status"])
+        values["reason"] = None if values["reason"] is None else Reason(values["reason"])
+        values["provenance"] = Provenance(values["provenance"])
+        values["bursts"] = [Burst(**b) for b in values["bursts"]]
+        return cls(**values)

@@ -1,0 +1,1 @@
+"""The report: from records to tables, charts and pages."""

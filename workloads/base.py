@@ -1,0 +1,151 @@
+"""The interface every workload implements. A workload knows no device, reads no clock and owns no plan."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any, Callable, ClassVar, Dict, Mapping, Optional, Sequence, Tuple
+
+import numpy as np
+
+
+class WrongResult(Exception):
+    """The step ran, but its outputs cannot be right."""
+
+
+class BadInput(Exception):
+    """What the workload was given to work on cannot be used. The text says what, where and what to do."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """Parameters of a network, all of them and those that training changes."""
+
+    parameters: int
+    trainable: int
+
+
+@dataclass(frozen=True)
+class Option:
+    """A setting of one workload, given by ``--set NAME=VALUE``. Its type is that of the default."""
+
+    default: Any
+    help: str
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a workload needs to know to build a step."""
+
+    variant: str
+    mode: str
+    framework: str
+    batch: int
+    size: str
+    seed: int
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Feed:
+    """Endless batches from arrays in host memory, in one shuffled order, drawn anew each time round.
+
+    Args:
+        arrays: arrays of equal length, batch dimension first.
+        batch: items per batch; what does not fill a batch at the end of a round is left out.
+        seed: of the order.
+
+    Raises:
+        BadInput: if the arrays hold fewer than ``batch`` items.
+    """
+
+    def __init__(self, arrays: Sequence[np.ndarray], batch: int, seed: int) -> None:
+        items = len(arrays[0])
+        if items < batch:
+            raise BadInput(f"the inputs hold {items} items, fewer than one batch of {batch}; make more of them")
+        order = np.random.default_rng(seed).permutation(items)
+        self._arrays = [np.ascontiguousarray(a[order]) for a in arrays]
+        self._batch = batch
+        self._last = items - batch
+        self._at = 0
+
+    def next(self) -> Tuple[np.ndarray, ...]:
+        """Return the next batch as views into host memory: nothing is copied."""
+        start = self._at if self._at <= self._last else 0
+        self._at = start + self._batch
+        return tuple(a[start : self._at] for a in self._arrays)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One forward pass and, where ``optimizer`` is set, one update.
+
+    ``model`` is what the framework calls a model (``torch.nn.Module``, ``tf.Module``, for numpy any
+    callable). It is called with one batch of ``feed``. With an optimizer its last output is the scalar
+    loss: compilers such as PopTorch build the backward pass from it.
+    """
+
+    model: Any
+    feed: Feed
+    optimizer: Optional[Callable[[Any], Any]] = None  # parameters -> the framework's optimizer
+
+
+@dataclass(frozen=True)
+class Step:
+    """The unit that is timed: its phases in order, on one batch each."""
+
+    framework: str
+    phases: Sequence[Phase]
+    items: int  # how many of Workload.item one step handles
+
+
+class Workload(ABC):
+    """A scientific computation that devices are compared on.
+
+    Class attributes describe it without importing a framework; ``siderostat list workloads`` prints them.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    item: ClassVar[str]  # the work unit, singular
+    modes: ClassVar[Tuple[str, ...]]  # the default first, as in all tuples and mappings here
+    frameworks: ClassVar[Tuple[str, ...]]
+    precisions: ClassVar[Tuple[str, ...]] = ("fp32",)
+    variants: ClassVar[Mapping[str, Mapping[str, Size]]]  # variant -> size -> parameters
+    batches: ClassVar[Tuple[int, ...]]
+    options: ClassVar[Mapping[str, Option]] = {}
+    reference: ClassVar[str] = ""  # paper and equation, or data sheet
+
+    def parts(self, spec: Spec) -> int:
+        """Return in how many independent parts the inputs are made; 0 where there is nothing to make."""
+        return 0
+
+    def make_part(self, spec: Spec, part: int) -> None:
+        """Make one part of the inputs and cache it; return at once where it is there.
+
+        Raises:
+            BadInput: if a file that the user named cannot be used, or the cache cannot be written.
+        """
+
+    def flops_per_item(self, spec: Spec) -> Optional[float]:
+        """Return floating-point operations per item in this mode, where they are known."""
+        return None
+
+    @abstractmethod
+    def build(self, spec: Spec) -> Step:
+        """Make data and model. Called once per process, before any clock runs.
+
+        Raises:
+            BadInput: if the inputs cannot be used.
+        """
+
+    @abstractmethod
+    def check(self, spec: Spec, outputs: Sequence[np.ndarray]) -> Dict[str, float]:
+        """Return figures that show that the step computed the right thing.
+
+        Args:
+            spec: what the step was built from.
+            outputs: what the last phase returned, as NumPy arrays.
+
+        Raises:
+            WrongResult: if the outputs cannot be right.
+        """
