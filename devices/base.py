@@ -82,6 +82,9 @@ class DeviceAdapter(ABC):
     Args:
         index: which one, ``""`` for the only or first one.
         settings: from the device's name, ``cpu:threads=2``; only keys of :attr:`settings_help` come here.
+
+    Raises:
+        ValueError: if a setting has a value that cannot be.
     """
 
     kind: ClassVar[str]

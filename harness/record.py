@@ -145,7 +145,7 @@ class Record:
     status: Status
     reason: Optional[Reason] = None
     detail: str = ""  # one sentence for people
-    provenance: Provenance = Provenance.MEASURED
+    provenance: Optional[Provenance] = None  # None: there are no figures
     clock: Optional[str] = None  # "host", "device" or "model"
     item: str = ""
     items_per_step: Optional[int] = None
@@ -180,6 +180,6 @@ class Record:
         values["attempt"] = Attempt.from_dict(values["attempt"])
         values["status"] = Status(values["status"])
         values["reason"] = None if values["reason"] is None else Reason(values["reason"])
-        values["provenance"] = Provenance(values["provenance"])
+        values["provenance"] = None if values["provenance"] is None else Provenance(values["provenance"])
         values["bursts"] = [Burst(**b) for b in values["bursts"]]
         return cls(**values)

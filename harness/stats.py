@@ -62,9 +62,9 @@ class Case:
     flags: tuple[str, ...]
 
     @property
-    def provenance(self) -> Provenance:
-        """Where the figures come from."""
-        return self.records[-1].provenance
+    def provenance(self) -> Provenance | None:
+        """Where the figures come from; None where there are none."""
+        return next((r.provenance for r in counted(self.records)), None)
 
 
 def measured_bursts(record: Record) -> list[Burst]:

@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import sys
 from pathlib import Path
-from typing import Dict, List, Type
+from typing import Dict, List
 
 from siderostat.workloads.base import Workload
 
@@ -32,7 +32,8 @@ def load(name: str) -> Workload:
     if name not in _WHERE:
         raise LookupError(f"there is no workload {name!r}")
     module, _, attribute = _WHERE[name].partition(":")
-    return _make(getattr(importlib.import_module(module), attribute))
+    workload: Workload = getattr(importlib.import_module(module), attribute)()
+    return workload
 
 
 def _from_file(name: str) -> Workload:
@@ -49,8 +50,6 @@ def _from_file(name: str) -> Workload:
     found = getattr(module, attribute, None)
     if not (isinstance(found, type) and issubclass(found, Workload)):
         raise LookupError(f"{path} has no workload class {attribute!r}")
-    return _make(found)
-
-
-def _make(workload: Type[Workload]) -> Workload:
-    return workload()
+    workload: Workload = found()
+    workload.name = f"{Path(path).resolve()}:{attribute}"
+    return workload

@@ -31,6 +31,7 @@ class Option:
 
     default: Any
     help: str
+    is_path: bool = False  # made absolute, so that a run can be resumed from any folder
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class Workload(ABC):
     Class attributes describe it without importing a framework; ``siderostat list workloads`` prints them.
     """
 
-    name: ClassVar[str]
+    name: str  # by which it is asked for; of a user's file, its path and class
     title: ClassVar[str]
     item: ClassVar[str]  # the work unit, singular
     modes: ClassVar[Tuple[str, ...]]  # the default first, as in all tuples and mappings here

@@ -1,0 +1,85 @@
+"""The host's processor."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Any, Dict, Mapping, Optional
+
+from siderostat.devices.base import DeviceAdapter, DeviceRefusal, OutOfCapacity, Program, Unsupported
+from siderostat.record import Reason
+from siderostat.workloads.base import Step
+
+
+class Cpu(DeviceAdapter):
+    """The host's processor, through PyTorch or plain NumPy."""
+
+    kind = "cpu"
+    title = "the host's processor"
+    settings_help: Mapping[str, str] = {"threads": "how many threads compute; default: one per core this process may use"}
+
+    def __init__(self, index: str, settings: Mapping[str, str]) -> None:
+        super().__init__(index, settings)
+        wanted = settings.get("threads", str(usable_cores()))
+        if not wanted.isdigit() or int(wanted) < 1:
+            raise ValueError(f"threads is a whole number of at least 1, not {wanted!r}")
+        self.threads = int(wanted)
+        self._effective: Dict[str, Any] = {}
+
+    def describe(self) -> Dict[str, Any]:
+        """See :meth:`DeviceAdapter.describe`."""
+        return {
+            "name": model_name(),
+            "cores": os.cpu_count(),
+            "usable_cores": usable_cores(),
+            "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        }
+
+    def compile(self, step: Step, precision: str) -> Program:
+        """See :meth:`DeviceAdapter.compile`."""
+        if precision != "fp32":
+            raise Unsupported(f"precision {precision!r} is not available on the CPU in this version; use fp32")
+        if step.framework == "torch":
+            from siderostat.devices.cpu import torch as programs
+
+            self._effective = programs.use_threads(self.threads)
+            return programs.TorchProgram(step)
+        if step.framework == "numpy":
+            from siderostat.devices.cpu.loop import Loop
+
+            return Loop([lambda p=phase: p.model(*p.feed.next()) for phase in step.phases])
+        raise Unsupported(f"framework {step.framework!r} does not run on the CPU in this version")
+
+    def effective(self) -> Dict[str, Any]:
+        """See :meth:`DeviceAdapter.effective`."""
+        return self._effective
+
+    def refusal(self, error: BaseException) -> Optional[DeviceRefusal]:
+        """See :meth:`DeviceAdapter.refusal`."""
+        if isinstance(error, RuntimeError) and "can't allocate memory" in str(error):
+            words = str(error).rpartition("you tried to allocate ")[2].split()
+            need = int(words[0]) if words and words[0].isdigit() else None
+            return OutOfCapacity("the host's memory, or the worker's share of it, is used up", Reason.OOM_HOST, need)
+        return super().refusal(error)
+
+
+def usable_cores() -> int:
+    """Return how many processors this process may run on: its affinity, and its cgroup's quota where there is one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+    except (OSError, ValueError):
+        return cores
+    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
+
+
+def model_name() -> str:
+    """Return the processor's name as its maker gives it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

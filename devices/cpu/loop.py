@@ -1,0 +1,46 @@
+"""The loop that is timed on the host's clock."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Callable, List, Optional, Sequence
+
+import numpy as np
+
+from siderostat import limits
+from siderostat.devices.base import Program, Window
+
+
+class Loop(Program):
+    """Calls one closure per phase, step after step.
+
+    Args:
+        phases: each takes its next batch, computes, and returns one output or a tuple of them.
+    """
+
+    def __init__(self, phases: Sequence[Callable[[], Any]]) -> None:
+        self._phases = list(phases)
+        self._last: Any = ()
+
+    def run(self, steps: int) -> Window:
+        """See :meth:`Program.run`."""
+        phases = self._phases
+        last = self._last
+        cpu = time.process_time_ns()
+        start = time.perf_counter_ns()
+        for _ in range(steps):
+            for phase in phases:
+                last = phase()
+        stop = time.perf_counter_ns()
+        cpu = time.process_time_ns() - cpu
+        self._last = last
+        return Window(steps, (stop - start) * 1e-9, cpu * 1e-9)
+
+    def outputs(self) -> List[np.ndarray]:
+        """See :meth:`Program.outputs`."""
+        last = self._last if isinstance(self._last, tuple) else (self._last,)
+        return [np.asarray(o) for o in last]
+
+    def peak_bytes(self) -> Optional[int]:
+        """Return the process's peak resident memory: interpreter, framework, inputs and the step's own."""
+        return limits.peak_resident_bytes()

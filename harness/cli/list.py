@@ -1,0 +1,73 @@
+"""``siderostat list``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from siderostat import devices, workloads
+from siderostat.errors import DONE
+
+
+def main(arguments: argparse.Namespace, words: Sequence[str]) -> int:  # noqa: ARG001 - the signature of all commands
+    """Print workloads or devices."""
+    rows = {"workloads": _workloads, "devices": _devices}[arguments.what]()
+    if arguments.json:
+        print(json.dumps(rows, indent=1))
+        return DONE
+    for row in rows:
+        print(f"{row['name']}: {row['title']}")
+        for key, value in row.items():
+            if key not in ("name", "title") and value:
+                print(f"    {key}: {_text(value)}")
+    return DONE
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return "; ".join(f"{k}: {_text(v)}" for k, v in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _workloads() -> list[dict[str, Any]]:
+    rows = []
+    for name in workloads.names():
+        workload = workloads.load(name)
+        rows.append({
+            "name": name,
+            "title": workload.title,
+            "item": workload.item,
+            "frameworks": list(workload.frameworks),
+            "modes": list(workload.modes),
+            "precisions": list(workload.precisions),
+            "batches": list(workload.batches),
+            "variants": {v: {s: asdict(size) for s, size in sizes.items()} for v, sizes in workload.variants.items()},
+            "options": {key: {"default": o.default, "help": o.help} for key, o in workload.options.items()},
+            "reference": workload.reference,
+        })  # fmt: skip
+    return rows
+
+
+def _devices() -> list[dict[str, Any]]:
+    from siderostat.doctor import describe_device
+
+    rows = []
+    for kind in devices.kinds():
+        adapter = devices.adapter(kind)
+        about, missing = describe_device(kind)
+        rows.append({
+            "name": kind,
+            "title": adapter.title,
+            "clock": adapter.clock,
+            "provenance": adapter.provenance.value,
+            "settings": dict(adapter.settings_help),
+            "available": not missing,
+            "reason": missing,
+            "about": about,
+        })  # fmt: skip
+    return rows

@@ -1,0 +1,136 @@
+"""Flags and sub-commands. Nothing heavy is imported here: ``--help`` answers at once."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+import siderostat
+from siderostat import errors
+
+_EXIT_CODES = """\
+exit codes:
+  0    done (not fitting into memory, or not being supported, is a result)
+  2    wrong usage, or a file that cannot be used
+  3    finished, but cells crashed, timed out, failed or were invalid
+  4    nothing could be measured
+  130  interrupted; the message says how to resume
+"""
+
+
+def make() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="siderostat", description="Runs scientific machine-learning workloads and measures them so that the figures can be trusted.",
+        epilog=_EXIT_CODES, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--version", action="version", version=f"siderostat {siderostat.__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _add_run(commands)
+    _add_plan(commands)
+    _add_show(commands)
+    _add_report(commands)
+    _add_list(commands)
+    _add_doctor(commands)
+    return parser
+
+
+def call(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+    """Call the command that was parsed; print what goes wrong in one sentence."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    module = importlib.import_module(f"siderostat.cli.{arguments.module}")
+    try:
+        code: int = module.main(arguments, words)
+    except errors.SiderostatError as error:
+        print(f"siderostat: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return errors.DONE
+    except KeyboardInterrupt:
+        print("siderostat: interrupted", file=sys.stderr)
+        return errors.INTERRUPTED
+    return code
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+_Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
+
+
+def _add(commands: _Commands[argparse.ArgumentParser], name: str, module: str, text: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name, help=text, description=text[0].upper() + text[1:] + ".", epilog=_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.set_defaults(module=module)
+    return parser
+
+
+def _add_sweep_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say what is measured; they override the sweep file."""
+    parser.add_argument("sweep", nargs="?", metavar="SWEEP.toml|PLAN.json", help="what to measure; default: the tour")
+    what = parser.add_argument_group("what to measure (comma-separated lists; each flag overrides the sweep file)")
+    what.add_argument("-w", "--workload", metavar="NAMES", help="workloads, or path/to/file.py:Class; see 'list workloads'")
+    what.add_argument("-d", "--device", action="append", metavar="NAME", help="a device, such as cpu:threads=2; may be repeated")
+    what.add_argument("-b", "--batch", metavar="SIZES", help="batch sizes: 1,8,64 or 1..256x2")
+    what.add_argument("--variant", metavar="NAMES", help="variants of the workload, such as dnn")
+    what.add_argument("--mode", metavar="NAMES", help="train or infer")
+    what.add_argument("--framework", metavar="NAMES", help="torch, ...")
+    what.add_argument("--size", metavar="NAMES", help="sizes of the network, such as paper")
+    what.add_argument("--precision", metavar="NAMES", help="fp32, ...")
+    what.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a workload's option; may be repeated")
+    how = parser.add_argument_group("how to measure")
+    how.add_argument("--grade", help="quick (3 processes a case, default), ci (10) or publish (10 to 30, until the interval is within 2 %%)")
+    how.add_argument("--seed", type=int, help="of the order of measuring and of the weights; default 0")
+    how.add_argument("--budget", metavar="TIME", help="start nothing new after this: 90s, 10m, 2h")
+    how.add_argument("--timeout", metavar="TIME", help="longest silence of a worker; default 300s")
+
+
+def _add_run(commands: _Commands[argparse.ArgumentParser]) -> None:
+    parser = _add(commands, "run", "run", "measure, and write a report")
+    _add_sweep_flags(parser)
+    where = parser.add_argument_group("where to")
+    where.add_argument("-o", "--output", metavar="DIR", help="run folder; default siderostat-runs/TIME; one that holds this run is resumed")
+    where.add_argument("--resume", metavar="DIR", help="go on with the run in this folder")
+    where.add_argument("--retry", action="store_true", help="measure again what crashed, timed out, failed or was not available")
+    where.add_argument("--identify", action="store_true", help="write the host's name in clear, not as a hash")
+    where.add_argument("--dry-run", action="store_true", help="say what would run, as 'plan' does")
+    where.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def _add_plan(commands: _Commands[argparse.ArgumentParser]) -> None:
+    parser = _add(commands, "plan", "plan", "say what would run and about how long it takes, without running it")
+    _add_sweep_flags(parser)
+    parser.add_argument("-o", "--output", metavar="PLAN.json", help="write the plan, for 'siderostat run PLAN.json'")
+    parser.add_argument("--json", action="store_true", help="print the plan as JSON")
+
+
+def _add_show(commands: _Commands[argparse.ArgumentParser]) -> None:
+    parser = _add(commands, "show", "show", "print the figures of a run")
+    parser.add_argument("run", metavar="RUN", help="run folder")
+    parser.add_argument("--json", action="store_true", help="print them as JSON")
+
+
+def _add_report(commands: _Commands[argparse.ArgumentParser]) -> None:
+    parser = _add(commands, "report", "report", "write the report of one run or of several together")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folder")
+    parser.add_argument("-o", "--output", metavar="DIR", help="folder to write to; default: RUN/report of the first run")
+
+
+def _add_list(commands: _Commands[argparse.ArgumentParser]) -> None:
+    parser = _add(commands, "list", "list", "list what can be measured")
+    parser.add_argument("what", choices=("workloads", "devices"))
+    parser.add_argument("--json", action="store_true", help="print the list as JSON, with all details")
+
+
+def _add_doctor(commands: _Commands[argparse.ArgumentParser]) -> None:
+    parser = _add(commands, "doctor", "doctor", "look at this machine: what is missing, what will disturb, how to mend it")
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")

@@ -1,0 +1,134 @@
+"""``siderostat run``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from siderostat import campaign, progress, provenance, stats, store
+from siderostat.cli import plan as plan_command
+from siderostat.cli import report as report_command
+from siderostat.cli.sweep import make_plan
+from siderostat.errors import DONE, FINISHED_WITH_FAILURES, BadValue, Interrupted, NothingMeasured, RunFolderError
+from siderostat.plan import GRADES, Plan
+from siderostat.record import Record, Status
+from siderostat.store import OpenRun
+
+_RUNS = Path("siderostat-runs")
+_FAILED = (Status.TIMEOUT, Status.CRASH, Status.ERROR, Status.INVALID, Status.UNAVAILABLE)
+
+
+def main(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+    """Measure what the plan asks for and write the report.
+
+    Raises:
+        NothingMeasured: if no attempt gave a figure.
+        Interrupted: on SIGINT and SIGTERM.
+    """
+    if arguments.dry_run:
+        return plan_command.describe(make_plan(arguments), arguments.json)
+    folder = _folder(arguments)
+    with OpenRun(folder) as run:
+        for warning in run.warnings:
+            print(f"siderostat: {warning}", file=sys.stderr)
+        try:
+            _work(run, arguments, words)
+        except KeyboardInterrupt:
+            raise Interrupted(f"interrupted; {len(run.records)} records are safe: siderostat run --resume {folder}") from None
+        written = report_command.write([run], folder / "report")
+        return _conclude(run, written["html"], arguments.json)
+
+
+def _folder(arguments: argparse.Namespace) -> Path:
+    """Return the run folder, laid out: an old one to resume, or a new one.
+
+    Raises:
+        RunFolderError: if the folder holds another run.
+    """
+    if arguments.resume:
+        if arguments.output or arguments.sweep:
+            raise BadValue("--resume goes on with the plan in its folder; leave -o and the sweep file out")
+        return Path(arguments.resume)
+    plan = make_plan(arguments)
+    now = provenance.utc_now()
+    folder = Path(arguments.output) if arguments.output else _RUNS / now.replace(":", "-").removesuffix("Z")
+    if (folder / "plan.json").is_file():
+        if not store.Run(folder).plan.same_work(plan):
+            raise RunFolderError(
+                f"{folder} holds a run of another plan; go on with that one by --resume {folder}, or choose another folder with -o"
+            )
+        return folder
+    store.create(folder, plan, {"run": folder.name, "name": plan.name, "grade": plan.grade, "seed": plan.seed, "created_at": now})
+    return folder
+
+
+def _work(run: OpenRun, arguments: argparse.Namespace, words: Sequence[str]) -> None:
+    environment = provenance.environment(arguments.identify)
+    key = provenance.key(environment)
+    run.add_session(provenance.session(words), environment, key)
+    attempts = run.plan.attempts()
+    todo = [a for a in attempts if not run.settled(a, arguments.retry)]
+    grade = GRADES[run.plan.grade]
+    print(f"siderostat: {len(todo)} of {len(attempts)} measurements to do, grade {grade.name} ({grade.note}), into {run.folder}", file=sys.stderr)
+    with progress.display(todo, len(attempts) - len(todo), sys.stderr) as observer:
+        campaign.work(run, key, observer, arguments.retry)
+
+
+def _conclude(run: OpenRun, report: Path, as_json: bool) -> int:
+    """Print the outcome and return the exit code."""
+    failed = [r for r in _newest(run) if r.status in _FAILED]
+    skipped = [r for r in _newest(run) if r.status is Status.SKIPPED]
+    if as_json:
+        print(json.dumps({"run": str(run.folder), "report": str(report), "failed": len(failed), "skipped": len(skipped)}))
+    else:
+        _print_outcome(run, failed, skipped, report)
+    results = (Status.OK, Status.CAPACITY, Status.UNSUPPORTED)
+    if not any(r.status in results for r in run.records if r.attempt.cell.workload != "null"):
+        raise NothingMeasured(f"nothing could be measured; the reasons are above and in {report}")
+    return FINISHED_WITH_FAILURES if failed else DONE
+
+
+def _newest(run: OpenRun) -> list[Record]:
+    """Return the newest record of each attempt."""
+    return list({r.attempt.key(): r for r in run.records}.values())
+
+
+def _print_outcome(run: OpenRun, failed: Sequence[Record], skipped: Sequence[Record], report: Path) -> None:
+    for line in best_sentences(run.plan, run.records):
+        print(line)
+    if failed:
+        print(f"{len(failed)} measurements failed; the first: {progress.described(failed[0])}")
+    if skipped:
+        print(f"{len(skipped)} measurements were left out, as the budget was used up; go on: siderostat run --resume {run.folder}")
+    print(f"report: {report}")
+
+
+def best_sentences(plan: Plan, records: Sequence[Record]) -> list[str]:
+    """Return one sentence per workload and device: where its throughput is highest."""
+    best: dict[tuple[str, ...], stats.Case] = {}
+    for case in stats.cases(records):
+        cell, time = case.cell, case.seconds_per_item
+        if time is None or cell.workload == "null":
+            continue
+        key = (cell.workload, cell.variant, cell.mode, cell.framework, cell.device)
+        held = best.get(key)
+        if held is None or held.seconds_per_item is None or time.value < held.seconds_per_item.value:
+            best[key] = case
+    return [_best_sentence(plan, case) for case in best.values()]
+
+
+def _best_sentence(plan: Plan, case: stats.Case) -> str:
+    assert case.seconds_per_item is not None
+    rate = case.seconds_per_item.inverse()
+    interval = "" if rate.low is None or rate.high is None else f" ({rate.low:.4g} to {rate.high:.4g})"
+    item = next(r.item for r in case.records if r.item)
+    assert case.provenance is not None
+    note = f", {case.provenance.value}" + (", indicative" if plan.grade == "quick" else "")
+    cell = case.cell
+    return (
+        f"{cell.workload} {cell.variant} {cell.mode} on {cell.device} with {cell.framework}: at best "
+        f"{rate.value:.4g}{interval} {item}s per second, at batch {cell.batch}{note}"
+    )

@@ -1,0 +1,80 @@
+"""From flags to a plan: shared by ``run`` and ``plan``."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from siderostat import config, plan, provenance
+from siderostat.errors import BadValue
+from siderostat.plan import GRADES, Plan
+from siderostat.record import Protocol
+
+_MEMORY_SHARE = 0.9  # of the free memory that a worker may allocate
+_TOUR_BUDGET_S = 100.0  # so that the tour and its report end within two minutes on a slow machine too
+_AXIS_FLAGS = {
+    "variants": "variant", "modes": "mode", "frameworks": "framework", "sizes": "size", "precisions": "precision",
+}  # fmt: skip
+
+
+def make_plan(arguments: argparse.Namespace) -> Plan:
+    """Return the plan that flags and sweep file ask for.
+
+    Raises:
+        UnknownName, BadValue: if a name or value cannot be used.
+    """
+    if arguments.sweep and arguments.sweep.endswith(".json"):
+        return _stored_plan(arguments)
+    sweep = config.read(Path(arguments.sweep)) if arguments.sweep else config.Sweep(name="tour")
+    is_tour = not arguments.sweep and not arguments.workload
+    sweep = dataclasses.replace(sweep, tables=_tables(arguments, sweep))
+    grade = GRADES[config.grade_name(arguments.grade or sweep.grade)]
+    budget_s = config.parse_duration(arguments.budget, "--budget: ") if arguments.budget else sweep.budget_s
+    if budget_s is None and is_tour and grade.name == "quick":
+        budget_s = _TOUR_BUDGET_S
+    timeout_s = config.parse_duration(arguments.timeout, "--timeout: ") if arguments.timeout else sweep.timeout_s
+    protocol = Protocol(
+        timeout_s=timeout_s or Protocol.timeout_s, memory_bytes=int(_MEMORY_SHARE * provenance.available_memory_bytes())
+    )
+    seed = sweep.seed if arguments.seed is None else arguments.seed
+    return plan.make(config.cells(sweep), sweep.name, grade, seed, protocol, budget_s, sweep.pythons)
+
+
+def _stored_plan(arguments: argparse.Namespace) -> Plan:
+    path = Path(arguments.sweep)
+    try:
+        return Plan.from_json(path.read_text(encoding="utf-8"), str(path))
+    except OSError as error:
+        raise BadValue(f"cannot read the plan {path}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError):
+        raise BadValue(f"{path} is not a plan; 'siderostat plan -o {path}' writes one") from None
+
+
+def _tables(arguments: argparse.Namespace, sweep: config.Sweep) -> list[Mapping[str, Any]]:
+    """Return the sweep's tables with the flags laid over each."""
+    tables: list[Mapping[str, Any]] = list(sweep.tables) or [{"workload": name} for name in config.TOUR]
+    if arguments.workload:
+        names = _names(arguments.workload)
+        chosen = [t for t in tables if t.get("workload", config.TOUR[0]) in names]
+        tables = chosen if sweep.tables and chosen else [{"workload": name} for name in names]
+    over: dict[str, Any] = {axis: _names(value) for axis, flag in _AXIS_FLAGS.items() if (value := getattr(arguments, flag))}
+    if arguments.device:
+        over["devices"] = arguments.device
+    if arguments.batch:
+        over["batches"] = config.parse_batches(arguments.batch, "-b: ")
+    options = dict(_pair(text) for text in arguments.set)
+    return [{**t, **over, "options": {**t.get("options", {}), **options}} for t in tables]
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise BadValue(f"--set {text}: write NAME=VALUE")
+    return name, value

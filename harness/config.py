@@ -1,0 +1,298 @@
+"""What the user asks for: flags and a TOML file become a :class:`Sweep`, a :class:`Sweep` becomes cells.
+
+A sweep file::
+
+    name = "shapes on two thread counts"
+    grade = "ci"                      # quick, ci or publish
+    seed = 0
+    budget = "10m"                    # stop starting new measurements after this
+    timeout = "300s"                  # longest silence of a worker
+
+    [[sweep]]
+    workload = "galaxy-shape"
+    devices = ["cpu:threads=1", "cpu:threads=2"]
+    batches = "1..64x2"               # or [1, 2, 4]
+    options = { images = 1024 }       # variants, modes, frameworks, sizes, precisions: lists too
+
+    [devices.cpu]
+    python = "/opt/other/bin/python"  # interpreter of this device's workers
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from siderostat import devices, workloads
+from siderostat.errors import BadValue, UnknownName
+from siderostat.plan import GRADES
+from siderostat.record import Cell
+from siderostat.workloads.base import Option, Workload
+
+TOUR = ("galaxy-shape",)  # what is measured when nothing is named
+AXES = ("variants", "modes", "frameworks", "devices", "batches", "sizes", "precisions")
+_TABLE_KEYS = ("workload", *AXES, "options")
+_TOP_KEYS = ("name", "grade", "seed", "budget", "timeout", "sweep", "devices")
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Everything that decides a plan. Values still unset (None) take the default of the command or the workload."""
+
+    name: str = "sweep"
+    grade: str | None = None
+    seed: int = 0
+    budget_s: float | None = None
+    timeout_s: float | None = None
+    tables: Sequence[Mapping[str, Any]] = ()
+    pythons: Mapping[str, str] = field(default_factory=dict)
+    where: str = ""  # prefix of messages about the tables
+
+
+def parse_duration(text: str, where: str = "") -> float:
+    """Return seconds: ``90``, ``90s``, ``1.5m``, ``2h``.
+
+    Raises:
+        BadValue: if it is none of these.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", str(text).strip())
+    if match is None or float(match[1]) == 0:
+        raise BadValue(f"{where}{text!r} is no duration; write 90s, 1.5m or 2h")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def parse_batches(value: Any, where: str = "") -> list[int]:
+    """Return batch sizes from a list, ``1,8,64`` or ``1..256x2`` (from 1 to 256, doubling).
+
+    Raises:
+        BadValue: if it is none of these, or a size is not a whole number of at least 1.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = [value]
+    if isinstance(value, str):
+        value = [x for part in value.split(",") for x in _batch_range(part.strip(), where)]
+    if not isinstance(value, list) or not value or any(type(b) is not int or b < 1 for b in value):
+        raise BadValue(f"{where}batch sizes are whole numbers of at least 1, such as 1,8,64 or 1..256x2; got {value!r}")
+    return list(dict.fromkeys(value))
+
+
+def _batch_range(part: str, where: str) -> list[int]:
+    if part.isdigit():
+        return [int(part)]
+    match = re.fullmatch(r"(\d+)\.\.(\d+)x(\d+)", part)
+    if match is None or int(match[1]) < 1 or int(match[3]) < 2 or int(match[2]) < int(match[1]):
+        raise BadValue(f"{where}{part!r} is no batch size; write 8, or a range such as 1..256x2")
+    first, last, factor = (int(g) for g in match.groups())
+    sizes = itertools.takewhile(lambda b: b <= last, (first * factor**i for i in itertools.count()))
+    return list(sizes)
+
+
+def read(path: Path) -> Sweep:
+    """Read a sweep file.
+
+    Raises:
+        BadValue: if it cannot be read, is no TOML, or a value has the wrong kind.
+        UnknownName: if a key or a name is not known; the text gives file, line and the nearest match.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        data = tomllib.loads(text)
+    except OSError as error:
+        raise BadValue(f"cannot read the sweep file {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadValue(f"{path}: not valid TOML: {error}") from None
+    _check_keys(data, _TOP_KEYS, path, text, "")
+    tables = data.get("sweep", [])
+    if not isinstance(tables, list) or not all(isinstance(t, dict) for t in tables):
+        raise BadValue(f"{path}: 'sweep' is a list of tables: write [[sweep]]")
+    for number, table in enumerate(tables):
+        _check_keys(table, _TABLE_KEYS, path, text, "[[sweep]]", number)
+    return Sweep(
+        name=str(data.get("name", path.stem)),
+        grade=data.get("grade"),
+        seed=_whole(data.get("seed", 0), f"{path}: seed"),
+        budget_s=parse_duration(data["budget"], f"{path}: budget: ") if "budget" in data else None,
+        timeout_s=parse_duration(data["timeout"], f"{path}: timeout: ") if "timeout" in data else None,
+        tables=tables,
+        pythons=_pythons(data.get("devices", {}), path, text),
+        where=f"{path}: ",
+    )
+
+
+def _whole(value: Any, where: str) -> int:
+    if type(value) is not int:
+        raise BadValue(f"{where} is a whole number; got {value!r}")
+    return value
+
+
+def _pythons(tables: Mapping[str, Any], path: Path, text: str) -> dict[str, str]:
+    pythons = {}
+    for kind, table in tables.items():
+        if kind not in devices.kinds():
+            raise UnknownName("device", kind, devices.kinds(), f"{path}:{_line(text, kind)}: ")
+        _check_keys(table, ("python",), path, text, f"[devices.{kind}]")
+        pythons[kind] = str(table["python"])
+    return pythons
+
+
+def _check_keys(table: Mapping[str, Any], allowed: Sequence[str], path: Path, text: str, head: str, number: int = 0) -> None:
+    for key in table:
+        if key not in allowed:
+            inside = f" in {head}" if head else ""
+            raise UnknownName("key", key, allowed, f"{path}:{_line(text, key, head, number)}: ", inside)
+
+
+def _line(text: str, word: str, head: str = "", number: int = 0) -> int:
+    """Return the line where ``word`` stands behind the ``number``-th ``head``, for messages only."""
+    lines = text.splitlines()
+    heads = [i for i, line in enumerate(lines) if head and line.strip() == head]
+    start = heads[number] if number < len(heads) else 0
+    pattern = re.compile(rf"(^|[\s{{.\"']){re.escape(word)}[\"']?\s*[=\].]")
+    return next((i + 1 for i in range(start, len(lines)) if pattern.search(lines[i])), start + 1)
+
+
+def cells(sweep: Sweep) -> list[Cell]:
+    """Return every cell of a sweep, and one of the null workload for each device.
+
+    Raises:
+        UnknownName: if a workload, device, option or value of an axis is not known.
+        BadValue: if a value has the wrong kind.
+    """
+    found: list[Cell] = []
+    for table in sweep.tables or [{"workload": name} for name in TOUR]:
+        found += _table_cells(table, sweep.where)
+    null = workloads.load("null")
+    measured = {cell.device: None for cell in found}
+    found += [_cell(null, device, null.batches[0], {}) for device in measured]
+    return list({cell.key(): cell for cell in found}.values())
+
+
+def grade_name(name: str | None) -> str:
+    """Return the name of a grade, ``quick`` for None.
+
+    Raises:
+        UnknownName: if there is no such grade.
+    """
+    if name is not None and name not in GRADES:
+        raise UnknownName("grade", str(name), GRADES)
+    return name or "quick"
+
+
+def _table_cells(table: Mapping[str, Any], where: str) -> list[Cell]:
+    name = table.get("workload", TOUR[0])
+    workload = load_workload(name, where)
+    allowed = {
+        "variants": list(workload.variants),
+        "modes": list(workload.modes),
+        "frameworks": list(workload.frameworks),
+        "precisions": list(workload.precisions),
+        "sizes": list(dict.fromkeys(size for sizes in workload.variants.values() for size in sizes)),
+    }
+    axes = {axis: _choose(table.get(axis), axis, choices, f"{where}{name}: ") for axis, choices in allowed.items()}
+    batches = parse_batches(table["batches"], where) if "batches" in table else list(workload.batches)
+    options = _options(workload, table.get("options", {}), f"{where}{name}: ")
+    return [
+        _cell(workload, device, batch, options, variant=variant, mode=mode, framework=framework, size=size, precision=precision)
+        for variant in axes["variants"]
+        for mode in axes["modes"]
+        for framework in axes["frameworks"]
+        for precision in axes["precisions"]
+        for size in axes["sizes"]
+        if size in workload.variants[variant]
+        for device in _devices(table.get("devices"), where)
+        for batch in batches
+    ]
+
+
+def _cell(workload: Workload, device: str, batch: int, options: Mapping[str, Any], **axes: str) -> Cell:
+    variant = axes.get("variant", next(iter(workload.variants)))
+    return Cell(
+        workload=workload.name,
+        variant=variant,
+        mode=axes.get("mode", workload.modes[0]),
+        framework=axes.get("framework", workload.frameworks[0]),
+        device=device,
+        batch=batch,
+        size=axes.get("size", next(iter(workload.variants[variant]))),
+        precision=axes.get("precision", workload.precisions[0]),
+        options=dict(options),
+    )
+
+
+def load_workload(name: str, where: str = "") -> Workload:
+    """Load a workload by name or ``file.py:Class``.
+
+    Raises:
+        UnknownName: if there is none.
+        BadValue: if the file has none.
+    """
+    try:
+        return workloads.load(name)
+    except LookupError as error:
+        if ".py:" in name:
+            raise BadValue(f"{where}{error}") from None
+        raise UnknownName("workload", name, workloads.names(), where) from None
+
+
+def _choose(value: Any, axis: str, choices: Sequence[str], where: str) -> list[str]:
+    """Return the values asked for on one axis; by default the first choice alone."""
+    if value is None:
+        return list(choices[:1])
+    values = [value] if isinstance(value, str) else value
+    if not isinstance(values, list) or not values:
+        raise BadValue(f"{where}{axis} is a list of names; got {value!r}")
+    for one in values:
+        if one not in choices:
+            raise UnknownName(axis.removesuffix("s"), str(one), choices, where)
+    return list(dict.fromkeys(values))
+
+
+def _devices(value: Any, where: str) -> list[str]:
+    names = ["cpu"] if value is None else [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
+        raise BadValue(f"{where}devices is a list of names; got {value!r}")
+    for name in names:
+        kind, _, settings = devices.split(name)
+        if kind not in devices.kinds():
+            raise UnknownName("device", kind, devices.kinds(), where)
+        known = devices.adapter(kind).settings_help
+        for key in settings:
+            if key not in known:
+                raise UnknownName("setting", key, known, where, f" of device {kind!r}")
+        try:
+            devices.load(name)
+        except ValueError as error:
+            raise BadValue(f"{where}device {name!r}: {error}") from None
+    return list(dict.fromkeys(names))
+
+
+def _options(workload: Workload, given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return the workload's options, the given ones typed like their defaults."""
+    options = {key: option.default for key, option in workload.options.items()}
+    for key, value in given.items():
+        if key not in workload.options:
+            raise UnknownName("option", key, workload.options, where)
+        options[key] = _typed(value, workload.options[key], f"{where}option {key!r}: ")
+    return options
+
+
+def _typed(value: Any, option: Option, where: str) -> Any:
+    kind = type(option.default)
+    try:
+        if kind is bool and isinstance(value, str):
+            return {"true": True, "false": False}[value.lower()]
+        if kind is int and isinstance(value, str):
+            return int(value)
+        if kind is float:
+            return float(value)
+    except (ValueError, KeyError):
+        raise BadValue(f"{where}{value!r} is not of the kind {kind.__name__}") from None
+    if type(value) is not kind:
+        raise BadValue(f"{where}{value!r} is not of the kind {kind.__name__}")
+    return str(Path(value).resolve()) if option.is_path and value else value

@@ -1,0 +1,120 @@
+"""Looks at this machine: what the main job needs, what will disturb it, and how to mend each."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from siderostat import contention, devices, provenance
+from siderostat.child import Child, Lost
+from siderostat.devices.cpu import usable_cores
+
+_ASK_S = 60.0
+_LOOK_S = 1.0
+_LEAST_DISK_BYTES = 500_000_000
+_LEAST_MEMORY_BYTES = 2_000_000_000
+_NEEDED = {"torch": "torch", "galsim": "sky", "pandas": "report", "altair": "report", "vl_convert": "report", "jinja2": "report"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing seen. ``level``: ``ok``, ``note`` (know it), ``disturbs`` (figures suffer), ``missing`` (the main job fails)."""
+
+    level: str
+    what: str
+    fix: str = ""
+
+
+def examine() -> list[Finding]:
+    """Return all findings, in the order of asking."""
+    return [*_packages(), *_devices(), *_room(), *_quiet(), *_hardware()]
+
+
+def describe_device(name: str) -> tuple[dict[str, Any], str]:
+    """Ask a device about itself in a short-lived process, so that no context or thread of it stays here.
+
+    Returns:
+        What it says, and the reason why it is not available (empty where it is).
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        child = Child(Path(folder) / "describe.log")
+        try:
+            return child.ask({"do": "describe", "device": name}, _ASK_S), ""
+        except Lost as lost:
+            return {}, lost.detail
+        finally:
+            child.end()
+
+
+def _packages() -> Iterator[Finding]:
+    for package, extra in _NEEDED.items():
+        if importlib.util.find_spec(package) is None:
+            yield Finding("missing", f"the package {package} is not installed", f"pip install 'siderostat[{extra}]'")
+    versions = provenance.environment()["packages"]
+    yield Finding("ok", "packages: " + ", ".join(f"{name} {version}" for name, version in versions.items()))
+
+
+def _devices() -> Iterator[Finding]:
+    for kind in devices.kinds():
+        about, missing = describe_device(kind)
+        if missing:
+            yield Finding("note", f"device {kind} is not available: {missing}")
+        else:
+            yield Finding("ok", f"device {kind}: " + ", ".join(f"{key} {value}" for key, value in about.items()))
+
+
+def _room() -> Iterator[Finding]:
+    from siderostat.workloads import cache
+
+    memory = provenance.available_memory_bytes()
+    level = "ok" if memory >= _LEAST_MEMORY_BYTES else "disturbs"
+    yield Finding(level, f"{memory / 1e9:.1f} GB of memory are free", "" if level == "ok" else "close what holds memory")
+    for name, path, remedy in (
+        ("here, for run folders", Path.cwd(), "run elsewhere, or name a folder with -o"),
+        (f"in the cache {cache.root()}", cache.root(), "set SIDEROSTAT_CACHE to a folder with room"),
+    ):
+        there = next(p for p in (path, *path.parents) if p.exists())
+        free = shutil.disk_usage(there).free
+        if not os.access(there, os.W_OK):
+            yield Finding("missing", f"no permission to write {name}", remedy)
+        elif free < _LEAST_DISK_BYTES:
+            yield Finding("missing", f"only {free / 1e6:.0f} MB of disk are free {name}", remedy)
+        else:
+            yield Finding("ok", f"{free / 1e9:.1f} GB of disk are free {name}")
+
+
+def _quiet() -> Iterator[Finding]:
+    """Look for a second at what others do on this machine, this process asleep."""
+    watch = contention.Watch()
+    time.sleep(_LOOK_S)
+    load = watch.load()
+    for share, limit, name in (("pressure", contention.PRESSURE, "tasks waited for a processor"), ("steal", contention.STEAL, "the hypervisor took processors away")):
+        if share not in load:
+            yield Finding("note", f"this system does not tell how often {name}: contention will be noticed by CPU time alone")
+        elif load[share] > limit:
+            yield Finding("disturbs", f"{name} for {load[share]:.0%} of a second", "stop other work, or measure later")
+        else:
+            yield Finding("ok", f"{name} for {load[share]:.0%} of a second")
+    busy = os.getloadavg()[0]
+    if busy > 0.5 * usable_cores():
+        yield Finding("note", f"the load average of the last minute is {busy:.1f} on {usable_cores()} cores", "let other work finish first")
+
+
+def _hardware() -> Iterator[Finding]:
+    about = provenance.environment()
+    if about["governor"] not in (None, "performance"):
+        yield Finding("disturbs", f"the frequency governor is {about['governor']}", "cpupower frequency-set -g performance (administrator)")
+    if about["virtualised"]:
+        yield Finding("note", f"this is a virtual machine ({about['virtualised']}): neighbours may disturb; compare side by side, not across hours")
+    resolution = time.get_clock_info("perf_counter").resolution
+    level = "ok" if resolution <= 1e-6 else "disturbs"
+    yield Finding(level, f"the clock resolves {resolution * 1e9:g} ns")
+    if Path("/dev/nvidiactl").exists():
+        yield Finding("note", "an NVIDIA GPU is here, and this version has no adapter for it")

@@ -1,0 +1,113 @@
+"""What will be measured, in which order: groups of attempts, written to ``plan.json`` before the first is measured."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from siderostat.errors import NewerSchema
+from siderostat.record import Attempt, Cell, Protocol
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Grade:
+    """How much evidence a run gathers. A process is one independent figure."""
+
+    name: str
+    least_rounds: int
+    most_rounds: int
+    start: str
+    target: float | None = None  # stop a case when its 95 % half-width is at most this, relative
+    case_s: float | None = None  # ... or after this much time on it
+    repeats: int = 0  # how often a process measured under contention is repeated
+    note: str = ""
+
+
+GRADES: Mapping[str, Grade] = {
+    g.name: g
+    for g in (
+        Grade("quick", 3, 3, "warm", note="indicative: three processes, a first look"),
+        Grade("ci", 10, 10, "warm", repeats=2, note="ten processes: what a CI gate compares"),
+        Grade(
+            "publish", 10, 30, "cold", target=0.02, case_s=1200.0, repeats=2,
+            note="fresh interpreters, 10 to 30 of them, until the 95 % interval is within 2 %",
+        ),
+    )
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Groups in order. The attempts of one group are compared: their bursts interleave."""
+
+    name: str
+    grade: str
+    seed: int
+    groups: Sequence[Sequence[Attempt]]
+    budget_s: float | None = None
+    pythons: Mapping[str, str] = field(default_factory=dict)  # kind of device -> interpreter of its workers
+
+    def attempts(self) -> list[Attempt]:
+        """Return every attempt, in order."""
+        return [a for group in self.groups for a in group]
+
+    def to_json(self) -> str:
+        """Return the text of ``plan.json``."""
+        return json.dumps({"schema": SCHEMA, **dataclasses.asdict(self)}, indent=1, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> Plan:
+        """Read what :meth:`to_json` wrote.
+
+        Raises:
+            NewerSchema: if a newer siderostat wrote it.
+        """
+        data = json.loads(text)
+        if data["schema"] > SCHEMA:
+            raise NewerSchema(f"{where} has schema {data['schema']}; this siderostat reads up to {SCHEMA}: upgrade it")
+        values = {k: v for k, v in data.items() if k != "schema"}
+        values["groups"] = [[Attempt.from_dict(a) for a in group] for group in values["groups"]]
+        return cls(**values)
+
+    def same_work(self, other: Plan) -> bool:
+        """Say whether both plans ask for the same figures; memory limits, which follow the machine's state, aside."""
+        return self._work() == other._work()
+
+    def _work(self) -> Any:
+        def stripped(attempt: Attempt) -> dict[str, Any]:
+            data = dataclasses.asdict(attempt)
+            data["protocol"].pop("memory_bytes")
+            return data
+
+        return self.grade, dict(self.pythons), [[stripped(a) for a in group] for group in self.groups]
+
+
+def make(
+    cells: Sequence[Cell],
+    name: str,
+    grade: Grade,
+    seed: int,
+    protocol: Protocol,
+    budget_s: float | None = None,
+    pythons: Mapping[str, str] | None = None,
+) -> Plan:
+    """Lay out every round of every cell: the rounds outside, the cells shuffled within each.
+
+    So each cell spans the whole session, and a drift of the machine hits all cells alike. Devices with an interpreter of their
+    own start cold, since they cannot be forked from this one.
+    """
+    pythons = pythons or {}
+    shuffle = random.Random(seed)
+    groups: list[list[Attempt]] = []
+    for number in range(grade.most_rounds):
+        for cell in shuffle.sample(list(cells), len(cells)):
+            foreign = cell.device.partition(":")[0] in pythons
+            start = "cold" if foreign else grade.start
+            groups.append([Attempt(cell, number, seed + number, start, protocol)])
+    return Plan(name, grade.name, seed, groups, budget_s, dict(pythons))

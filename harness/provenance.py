@@ -1,0 +1,117 @@
+"""Where and with what a run was made: the environment fingerprint, and the manifest that holds it."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import socket
+import subprocess
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import siderostat
+from siderostat.devices.cpu import model_name, usable_cores
+
+_PACKAGES = ("torch", "tensorflow", "numpy", "scipy", "galsim", "pandas", "altair")
+_VARIABLES = ("OMP_", "MKL_", "OPENBLAS_", "KMP_", "GOMP_", "TORCH_", "TF_", "CUDA_", "MALLOC_", "LD_PRELOAD", "PYTHONHASHSEED")
+
+
+def environment(identify: bool = False) -> dict[str, Any]:
+    """Return what of this machine and its software a figure may depend on; None where the system does not tell.
+
+    Args:
+        identify: write the host's name in clear instead of a hash of it.
+    """
+    host = socket.gethostname()
+    return {
+        "siderostat": siderostat.__version__,
+        **_commit(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": model_name(),
+        "cores": os.cpu_count(),
+        "usable_cores": usable_cores(),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "turbo": _read("/sys/devices/system/cpu/cpufreq/boost"),
+        "smt": _read("/sys/devices/system/cpu/smt/control"),
+        "virtualised": _hypervisor(),
+        "cgroup_cpu": _read("/sys/fs/cgroup/cpu.max"),
+        "cgroup_memory": _read("/sys/fs/cgroup/memory.max"),
+        "host": host if identify else hashlib.blake2b(host.encode(), digest_size=6).hexdigest(),
+        "packages": {name: version for name in _PACKAGES if (version := _version(name))},
+        "variables": {k: v for k, v in sorted(os.environ.items()) if k.startswith(_VARIABLES)},
+    }
+
+
+def key(environment: Mapping[str, Any]) -> str:
+    """Return twelve hex digits that are equal exactly where the environments are."""
+    text = json.dumps(environment, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+
+
+def session(argv: Sequence[str]) -> dict[str, Any]:
+    """Return what the manifest keeps of one command that works on a run."""
+    return {"started_at": utc_now(), "argv": ["siderostat", *argv]}
+
+
+def utc_now() -> str:
+    """Return the time, UTC, ISO 8601."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _commit() -> dict[str, Any]:
+    """Return commit and state of the checkout that siderostat runs from; None where it runs from an installed copy."""
+    root = Path(siderostat.__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return {"commit": None, "dirty": None}
+    commit = _git(root, "rev-parse", "HEAD")
+    diff = _git(root, "diff", "HEAD")
+    dirty = hashlib.blake2b(diff.encode(), digest_size=6).hexdigest() if diff else None
+    return {"commit": commit or None, "dirty": dirty}
+
+
+def _git(root: Path, *words: str) -> str:
+    try:
+        done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _hypervisor() -> str | None:
+    """Return the hypervisor's vendor, None on bare metal or where the system does not tell."""
+    flags = next((line for line in (_read("/proc/cpuinfo") or "").splitlines() if line.startswith("flags")), "")
+    if "hypervisor" not in flags:
+        return None
+    return _read("/sys/class/dmi/id/sys_vendor") or "unknown hypervisor"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _read(path: str) -> str | None:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return None
+
+
+def available_memory_bytes() -> int:
+    """Return the memory that a worker can have: what is free, within the cgroup's limit where there is one."""
+    import psutil
+
+    free = int(psutil.virtual_memory().available)
+    limit, used = _read("/sys/fs/cgroup/memory.max"), _read("/sys/fs/cgroup/memory.current")
+    if limit and limit.isdigit() and used and used.isdigit():
+        free = min(free, int(limit) - int(used))
+    return free

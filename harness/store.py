@@ -1,0 +1,250 @@
+"""A run on disk: a folder that only ever grows, whose journal of JSON lines is the only truth.
+
+::
+
+    RUN/manifest.json    what, when, by which command, in which environments
+    RUN/plan.json        the attempts, in order
+    RUN/records.jsonl    one line per attempt, appended and fsynced before the next one starts
+    RUN/logs/            what each worker printed
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import functools
+import importlib.resources
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from siderostat.errors import NewerSchema, RunFolderBusy, RunFolderError, StorageFull
+from siderostat.plan import Plan
+from siderostat.record import SCHEMA, Attempt, Cell, Record, Status
+
+JOURNAL = "records.jsonl"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_MAY_CHANGE = (Status.TIMEOUT, Status.CRASH, Status.ERROR, Status.UNAVAILABLE, Status.INVALID)
+
+
+class Run:
+    """The folder of one run, opened to be read."""
+
+    def __init__(self, folder: Path) -> None:
+        """Read manifest, plan and journal.
+
+        Raises:
+            RunFolderError: if this is no run folder, or a file in it cannot be read.
+            NewerSchema: if a newer siderostat wrote it.
+        """
+        self.folder = folder
+        if not (folder / "plan.json").is_file():
+            raise RunFolderError(f"{folder} is not a run folder: it has no plan.json; give the folder that 'siderostat run' named")
+        self.plan = Plan.from_json(_read(folder / "plan.json"), str(folder / "plan.json"))
+        self.manifest: dict[str, Any] = json.loads(_read(folder / "manifest.json"))
+        self.warnings: list[str] = []
+        self.records: list[Record] = []
+        self._of_cell: dict[str, list[Record]] = {}
+        self._of_attempt: dict[str, Record] = {}
+        for path in sorted(folder.glob("records*.jsonl")):
+            records, warnings = read_journal(path)
+            self.warnings += warnings
+            for record in records:
+                self._add(record)
+
+    def _add(self, record: Record) -> None:
+        self.records.append(record)
+        self._of_cell.setdefault(record.attempt.cell.key(), []).append(record)
+        self._of_attempt[record.attempt.key()] = record
+
+    def of_cell(self, cell: Cell) -> list[Record]:
+        """Return the records of one cell, in the order of measuring."""
+        return self._of_cell.get(cell.key(), [])
+
+    def of_attempt(self, attempt: Attempt) -> Record | None:
+        """Return the newest record of one attempt."""
+        return self._of_attempt.get(attempt.key())
+
+    def log_path(self, attempt: Attempt) -> Path:
+        """Return where the worker's own output goes."""
+        return self.folder / "logs" / f"{attempt.key()}.log"
+
+
+class OpenRun(Run):
+    """The folder of one run, opened to be added to, by one process at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self._lock = _lock(folder)
+        self._journal = folder / JOURNAL
+        mend_journal(self._journal)
+        super().__init__(folder)
+        (folder / "logs").mkdir(exist_ok=True)
+
+    def __enter__(self) -> OpenRun:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        os.close(self._lock)
+
+    def settled(self, attempt: Attempt, retry: bool = False) -> bool:
+        """Say whether ``attempt`` has its record; with ``retry`` only if a further try could tell nothing new."""
+        record = self.of_attempt(attempt)
+        if record is None or record.status is Status.SKIPPED:
+            return False
+        return not (retry and record.status in _MAY_CHANGE)
+
+    def append(self, record: Record) -> None:
+        """Write one line and see it onto the disk.
+
+        Raises:
+            StorageFull: if there is no room; the journal is as it was before.
+        """
+        line = (record.to_json() + "\n").encode()
+        descriptor = os.open(self._journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        size = os.fstat(descriptor).st_size
+        try:
+            written = os.write(descriptor, line)
+            if written < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(descriptor)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.ftruncate(descriptor, size)
+            raise self.full(error) from error
+        finally:
+            os.close(descriptor)
+        self._add(record)
+
+    def full(self, error: OSError) -> RunFolderError:
+        """Turn an error of the disk into a sentence."""
+        kept = f"the {len(self.records)} records before it are safe"
+        todo = "free some space" if error.errno in _FULL else "make it writable"
+        return StorageFull(
+            f"{self.folder} takes no more ({error.strerror}); {kept}: {todo}, then 'siderostat run --resume {self.folder}'"
+        )
+
+    def add_session(self, session: Mapping[str, Any], environment: Mapping[str, Any], key: str) -> None:
+        """Note in the manifest that a command works on this run, and where."""
+        self.manifest.setdefault("sessions", []).append({**session, "environment": key})
+        self.manifest.setdefault("environments", {})[key] = dict(environment)
+        write_atomically(self.folder / "manifest.json", json.dumps(self.manifest, indent=1) + "\n")
+
+
+def create(folder: Path, plan: Plan, manifest: Mapping[str, Any]) -> None:
+    """Lay out a new run folder. The plan comes last: a folder that has one is whole.
+
+    Raises:
+        RunFolderError: if the folder cannot be written.
+    """
+    try:
+        (folder / "logs").mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / "manifest.json", json.dumps({"schema": SCHEMA, **manifest}, indent=1) + "\n")
+        write_atomically(folder / "plan.json", plan.to_json())
+    except OSError as error:
+        raise RunFolderError(f"cannot write the run folder {folder}: {error.strerror}; choose another with -o") from error
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file as a whole: readers see the old text or the new, never a part."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read_journal(path: Path) -> tuple[list[Record], list[str]]:
+    """Read a journal; lines that are no records are left out, each with a warning.
+
+    Raises:
+        NewerSchema: if a line was written by a newer siderostat.
+    """
+    records: list[Record] = []
+    warnings: list[str] = []
+    for number, line in enumerate(_read(path).removesuffix("\n").split("\n"), start=1):
+        if not line:
+            continue
+        try:
+            records.append(parse(line))
+        except ValueError as error:
+            warnings.append(f"{path}:{number}: left out, not a record ({error}); its attempt counts as not measured")
+        except NewerSchema as error:
+            raise NewerSchema(f"{path}:{number}: {error}") from None
+    return records, warnings
+
+
+def parse(line: str) -> Record:
+    """Read one line of a journal.
+
+    Raises:
+        ValueError: if it is no record; the text says why.
+        NewerSchema: if it was written by a newer siderostat.
+    """
+    data = json.loads(line)
+    if not isinstance(data, dict):
+        raise ValueError("a JSON object is expected")
+    schema = data.get("schema")
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise NewerSchema(f"schema {schema} is newer than {SCHEMA}, the newest this siderostat reads; upgrade siderostat")
+    error = next(_validator().iter_errors(data), None)
+    if error is not None:
+        place = "/".join(map(str, error.absolute_path)) or "the line"
+        raise ValueError(f"{place}: {error.message}")
+    return Record.from_dict(data)
+
+
+@functools.cache
+def _validator() -> Any:
+    from jsonschema import Draft202012Validator
+
+    schema = importlib.resources.files("siderostat").joinpath("schema", f"record-{SCHEMA}.json").read_text()
+    return Draft202012Validator(json.loads(schema))
+
+
+def mend_journal(path: Path) -> None:
+    """Take away a line that was being written when its writer died; a whole line that lacks its end gets it."""
+    if not path.exists():
+        return
+    data = path.read_bytes()
+    if not data or data.endswith(b"\n"):
+        return
+    start = data.rfind(b"\n") + 1
+    with path.open("r+b") as file:
+        try:
+            parse(data[start:].decode())
+        except ValueError:
+            file.truncate(start)
+        else:
+            file.seek(0, os.SEEK_END)
+            file.write(b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _lock(folder: Path) -> int:
+    """Hold the folder for this process; the kernel lets go when the process ends, however it ends."""
+    try:
+        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise RunFolderError(f"cannot write to {folder}: {error.strerror}; choose another folder with -o") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise RunFolderBusy(f"another siderostat is measuring into {folder}; wait for it, or choose another folder with -o") from None
+    return descriptor
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise RunFolderError(f"cannot read {path}: {error.strerror}") from error

@@ -1,0 +1,187 @@
+"""Measures one group: each cell in a process of its own, all alive and warm, their bursts taking turns."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+from siderostat import contention
+from siderostat.child import Child, Lost
+from siderostat.record import Attempt, Burst, Provenance, Record, Status
+
+_FAREWELL_S = 5.0  # how long a worker that has finished may take to leave
+
+
+@dataclasses.dataclass(frozen=True)
+class Rhythm:
+    """How a burst is cut: the same for all processes of a case, and within a comparison the same block for all."""
+
+    block_steps: int
+    samples: int
+
+
+class Measurement:
+    """One attempt while it is being measured: the child, and what it has told so far."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self.attempt = attempt
+        self.head: dict[str, Any] = {}
+        self._tail: dict[str, Any] = {}
+        self._bursts: list[Burst] = []
+        self._lost: Lost | None = None
+        self._child: Child | None = None
+        self._maxrss_bytes: int | None = None
+        self._started = time.time()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the child still answers."""
+        return self._lost is None
+
+    def prepare(self, start: Callable[[Attempt], Child]) -> None:
+        """Start the child and let it build, compile, check and warm up."""
+        try:
+            self._child = start(self.attempt)
+        except Lost as lost:
+            self._lost = lost
+        self.head = self._ask({"do": "prepare", "attempt": dataclasses.asdict(self.attempt)}) or {}
+
+    def burst(self, turn: int, rhythm: Rhythm) -> None:
+        """Have one burst timed."""
+        answer = self._ask({"do": "burst", **dataclasses.asdict(rhythm)})
+        if answer is not None:
+            self._bursts.append(Burst(turn=turn, block_steps=rhythm.block_steps, **answer))
+
+    def finish(self) -> None:
+        """Have the last outputs checked."""
+        self._tail = self._ask({"do": "finish"}) or {}
+
+    def end(self) -> None:
+        """Leave nothing of the child behind."""
+        if self._child is not None:
+            self._maxrss_bytes = self._child.end(_FAREWELL_S if self.alive else 0.0).maxrss_bytes or None
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any] | None:
+        if self._child is None or not self.alive:
+            return None
+        try:
+            return self._child.ask(request, self.attempt.protocol.timeout_s)
+        except Lost as lost:
+            self._lost = lost
+            return None
+
+    def record(self) -> Record:
+        """Put together what the child told; bursts are kept even if it was lost later."""
+        head, tail = self.head, self._tail
+        flags = [] if head.get("steady", True) else ["warmup_unstable"]
+        if _contended(self._bursts, head.get("clock") == "host"):
+            flags.append("contended")
+        record = Record(
+            self.attempt,
+            Status.OK,
+            provenance=Provenance(head["provenance"]) if head else None,
+            bursts=_warmup_bursts(head) + self._bursts,
+            check={k: v["check"] for k, v in (("first", head), ("last", tail)) if "check" in v},
+            peak_bytes=tail.get("peak_bytes"),
+            process=self._process(),
+            flags=flags,
+            **{k: head.get(k) for k in ("clock", "items_per_step", "import_s", "build_s", "compile_s", "first_step_s")},
+            item=head.get("item", ""),
+            effective=head.get("effective", {}),
+            device=head.get("device", {}),
+        )
+        return record if self._lost is None else lost_record(self.attempt, self._lost, record)
+
+    def _process(self) -> dict[str, Any]:
+        ended = time.time()
+        return {
+            "pid": self._child.process.pid if self._child else None,
+            "start": self.attempt.start,
+            "started_at": _utc(self._started),
+            "ended_at": _utc(ended),
+            "seconds": ended - self._started,
+            "log": f"logs/{self.attempt.key()}.log",
+            "maxrss_bytes": self._maxrss_bytes,
+            "python": self.head.get("python"),
+            "packages": self.head.get("packages", {}),
+        }
+
+
+def measure(
+    group: Sequence[Attempt], start: Callable[[Attempt], Child], known: Callable[[Attempt], Rhythm | None]
+) -> list[Record]:
+    """Measure a group with interleaved bursts. Every attempt gets a record; a lost child costs only its own.
+
+    Args:
+        group: the attempts that are compared with each other.
+        start: starts the child of an attempt.
+        known: the rhythm of the case as an earlier process found it, None for the first.
+    """
+    measurements = [Measurement(a) for a in group]
+    try:
+        for one in measurements:
+            one.prepare(start)
+        alive = [m for m in measurements if m.alive]
+        rhythms = _rhythms(alive, known)
+        for turn in range(max((m.attempt.protocol.bursts for m in alive), default=0)):
+            order = random.Random(f"{group[0].key()}/{turn}").sample(range(len(alive)), len(alive))
+            for index in order:
+                alive[index].burst(turn, rhythms[index])
+        for one in alive:
+            one.finish()
+    finally:
+        for one in measurements:
+            one.end()
+    return [m.record() for m in measurements]
+
+
+def _rhythms(alive: Sequence[Measurement], known: Callable[[Attempt], Rhythm | None]) -> list[Rhythm]:
+    """Give each its rhythm: the known one, else the largest block of the group and as many samples as fill a burst."""
+    block = max((m.head["block_steps"] for m in alive), default=1)
+    rhythms = []
+    for one in alive:
+        protocol = one.attempt.protocol
+        fill = math.ceil(protocol.burst_s / (block * one.head["step_s"]))
+        rhythms.append(known(one.attempt) or Rhythm(block, max(protocol.burst_samples, fill)))
+    return rhythms
+
+
+def lost_record(attempt: Attempt, lost: Lost, so_far: Record | None = None) -> Record:
+    """Return the record of an attempt that ended early, with what had been measured until then."""
+    so_far = so_far or Record(attempt, Status.OK, process={"started_at": _utc(time.time())})
+    return dataclasses.replace(
+        so_far, status=lost.status, reason=lost.reason, detail=lost.detail, need_bytes=lost.need_bytes
+    )
+
+
+def _warmup_bursts(head: Mapping[str, Any]) -> list[Burst]:
+    """Return the warm-up's samples, blocks of equal size together, marked with turn -1."""
+    warmup = head.get("warmup", {"block_steps": [], "seconds": [], "cpu_s": []})
+    samples = zip(warmup["block_steps"], warmup["seconds"], warmup["cpu_s"], strict=True)
+    bursts = []
+    for steps, blocks in itertools.groupby(samples, key=lambda s: s[0]):
+        rows = list(blocks)
+        bursts.append(Burst(-1, steps, [r[1] for r in rows], [r[2] for r in rows]))
+    return bursts
+
+
+def _contended(bursts: Sequence[Burst], on_host: bool) -> bool:
+    """Judge a process by its load over all bursts: one tick of a coarse counter in one burst is no evidence."""
+    wall = sum(b.load["wall_s"] for b in bursts)
+    if not bursts or wall <= 0:
+        return False
+    shares = ("cpu_share", "pressure", "steal")
+    return contention.is_contended(
+        {k: sum(b.load[k] * b.load["wall_s"] for b in bursts) / wall for k in shares if all(k in b.load for b in bursts)},
+        on_host,
+    )
+
+
+def _utc(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")

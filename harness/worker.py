@@ -1,0 +1,261 @@
+"""The measured process: makes one cell ready, then times bursts of it when told to.
+
+It speaks JSON, one object a line, over one socket; what frameworks print goes to the log. It ends when the socket closes, so it
+cannot outlive its driver. Requests and answers::
+
+    {"do": "describe", "device": ...}          -> what the device says of itself
+    {"do": "parts", "attempt": ...}            -> {"parts": n}
+    {"do": "make_part", "attempt": ..., "part": i} -> {}
+    {"do": "prepare", "attempt": ...}          -> times, settings and the block size that suits
+    {"do": "burst", "block_steps": K, "samples": m} -> seconds and CPU seconds of m blocks
+    {"do": "finish"}                           -> last check, peak memory
+
+An answer with ``status`` is the last one: it says why the cell ends here. Worker side: Python 3.8.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import math
+import os
+import platform
+import socket
+import statistics
+import sys
+import time
+import traceback
+from typing import Any, Dict, Iterator, List, Optional
+
+from siderostat import devices, limits, workloads
+from siderostat.contention import Watch, is_contended
+from siderostat.devices.base import DeviceAdapter, DeviceRefusal, Program, Window
+from siderostat.record import Attempt, Reason, Status
+from siderostat.workloads.base import BadInput, Spec, Workload, WrongResult
+
+_LEAST_TIMES_EMPTY = 1000  # a block lasts at least this many times what timing nothing takes
+_WINDOW = 5  # samples in each of the two windows that must agree before warm-up ends
+_AGREE = 0.05
+
+
+class Bench:
+    """A cell on its device."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        cell = attempt.cell
+        self.attempt = attempt
+        self.device: DeviceAdapter = devices.load(cell.device)
+        self.workload: Workload = workloads.load(cell.workload)
+        self.spec = Spec(
+            cell.variant, cell.mode, cell.framework, cell.batch, cell.size, attempt.seed, dict(cell.options)
+        )
+        self._program: Optional[Program] = None
+
+    @property
+    def program(self) -> Program:
+        """The step made ready; there is one after :meth:`prepare`."""
+        assert self._program is not None
+        return self._program
+
+    def prepare(self) -> Dict[str, Any]:
+        """Import, build, compile, run the first step, check it, warm up."""
+        cell = self.attempt.cell
+        limits.limit_memory(self.attempt.protocol.memory_bytes)
+        described = self.device.describe()
+        started = time.perf_counter()
+        framework = importlib.import_module(cell.framework)
+        imported = time.perf_counter()
+        step = self.workload.build(self.spec)
+        built = time.perf_counter()
+        self._program = self.device.compile(step, cell.precision)
+        compiled = time.perf_counter()
+        first_step_s = self.program.run(1).seconds
+        figures = self._check()
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        warmup = self._warm_up()
+        return {
+            "device": described,
+            "clock": self.device.clock,
+            "provenance": self.device.provenance.value,
+            "item": self.workload.item,
+            "items_per_step": step.items,
+            "import_s": imported - started,
+            "build_s": built - imported,
+            "compile_s": compiled - built,
+            "first_step_s": first_step_s,
+            "check": figures,
+            "effective": {"precision": cell.precision, **self.device.effective()},
+            "packages": {cell.framework: str(getattr(framework, "__version__", "")), "numpy": _version("numpy")},
+            **warmup,
+        }
+
+    def _warm_up(self) -> Dict[str, Any]:
+        """Run until it is warm and steady, and find the block size that suits.
+
+        Blocks double until they last ``block_s``. Warm is: the steps and seconds of the protocol, and medians of the last
+        two windows that agree; where they do not, as long again, up to ``warmup_limit_s``.
+        """
+        protocol = self.attempt.protocol
+        windows: List[Window] = []
+        block_steps, elapsed_s, until_s = 1, 0.0, protocol.warmup_s
+        steady = False
+        while not steady:
+            window = self.program.run(block_steps)
+            windows.append(window)
+            elapsed_s += window.seconds
+            if window.seconds < protocol.block_s:
+                block_steps *= 2
+            if sum(w.steps for w in windows) < protocol.warmup_steps or elapsed_s < until_s:
+                continue
+            steady = _agree(windows)
+            if not steady and elapsed_s > protocol.warmup_limit_s:
+                break
+            if len(windows) >= 2 * _WINDOW:
+                until_s = 2 * elapsed_s
+        step_s = _median_step_s(windows[-2 * _WINDOW :])
+        return {
+            "warmup": {
+                "block_steps": [w.steps for w in windows],
+                "seconds": [w.seconds for w in windows],
+                "cpu_s": [w.cpu_s for w in windows],
+            },
+            "steady": steady,
+            "block_steps": self._block_steps(step_s),
+            "step_s": step_s,
+        }
+
+    def _block_steps(self, step_s: float) -> int:
+        """Return the smallest power of two of steps that makes a block long enough to be timed well."""
+        empty_s = statistics.median(self.program.run(0).seconds for _ in range(9))
+        least_s = max(self.attempt.protocol.block_s, _LEAST_TIMES_EMPTY * empty_s)
+        return 2 ** max(0, math.ceil(math.log2(least_s / step_s)))
+
+    def burst(self, block_steps: int, samples: int) -> Dict[str, Any]:
+        """Time ``samples`` blocks of ``block_steps`` steps."""
+        watch = Watch()
+        windows = [self.program.run(block_steps) for _ in range(samples)]
+        load = watch.load()
+        return {
+            "seconds": [w.seconds for w in windows],
+            "cpu_s": [w.cpu_s for w in windows],
+            "load": load,
+            "flags": ["contended"] if is_contended(load, self.device.clock == "host") else [],
+        }
+
+    def finish(self) -> Dict[str, Any]:
+        """Check the last outputs and release the device."""
+        answer = {"check": self._check(), "peak_bytes": self.program.peak_bytes()}
+        self.program.close()
+        return answer
+
+    def _check(self) -> Dict[str, float]:
+        figures = self.workload.check(self.spec, self.program.outputs())
+        for name, value in figures.items():
+            if not math.isfinite(value):
+                raise WrongResult(f"the check's figure {name} is {value}")
+        return {name: float(value) for name, value in figures.items()}
+
+
+def _median_step_s(windows: List[Window]) -> float:
+    return statistics.median(w.seconds / w.steps for w in windows)
+
+
+def _agree(windows: List[Window]) -> bool:
+    """Say whether the medians of the last two groups of ``_WINDOW`` samples are within ``_AGREE`` of each other."""
+    if len(windows) < 2 * _WINDOW:
+        return False
+    early, late = _median_step_s(windows[-2 * _WINDOW : -_WINDOW]), _median_step_s(windows[-_WINDOW:])
+    return abs(late - early) <= _AGREE * early
+
+
+def _version(package: str) -> str:
+    return str(getattr(sys.modules.get(package), "__version__", ""))
+
+
+class Session:
+    """What one worker does in its life: requests about one attempt, answered in turn."""
+
+    def __init__(self) -> None:
+        self._bench: Optional[Bench] = None
+
+    @property
+    def device(self) -> Optional[DeviceAdapter]:
+        """The device, once there is one."""
+        return self._bench.device if self._bench else None
+
+    def answer(self, request: Dict[str, Any]) -> Dict[str, Any]:
+        """Answer one request."""
+        what = request["do"]
+        if what == "describe":
+            return devices.load(request["device"]).describe()
+        if "attempt" in request:
+            self._bench = Bench(Attempt.from_dict(request["attempt"]))
+        bench = self._bench
+        assert bench is not None
+        if what == "parts":
+            return {"parts": bench.workload.parts(bench.spec)}
+        if what == "make_part":
+            bench.workload.make_part(bench.spec, request["part"])
+            return {}
+        if what == "prepare":
+            return {"python": platform.python_version(), **bench.prepare()}
+        if what == "burst":
+            return bench.burst(request["block_steps"], request["samples"])
+        return bench.finish()
+
+
+def _last_words(error: BaseException, device: Optional[DeviceAdapter]) -> Dict[str, Any]:
+    """Say in the record's vocabulary why the cell ends here."""
+    if isinstance(error, WrongResult):
+        return _ending(Status.INVALID, Reason.WRONG_RESULT, str(error))
+    if isinstance(error, BadInput):
+        return _ending(Status.UNAVAILABLE, Reason.BAD_INPUT, str(error))
+    if isinstance(error, ModuleNotFoundError):
+        return _ending(
+            Status.UNAVAILABLE, Reason.NO_PACKAGE, f"package {error.name} is not installed for {sys.executable}; install it there"
+        )
+    refusal = error if isinstance(error, DeviceRefusal) else device and device.refusal(error)
+    if isinstance(refusal, DeviceRefusal):
+        return {**_ending(refusal.status, refusal.reason, str(refusal)), "need_bytes": refusal.need_bytes}
+    return _ending(Status.ERROR, Reason.EXCEPTION, f"{type(error).__name__}: {error}".splitlines()[0])
+
+
+def _ending(status: Status, reason: Reason, detail: str) -> Dict[str, Any]:
+    return {"status": status.value, "reason": reason.value, "detail": detail}
+
+
+def answers(requests: Iterator[str]) -> Iterator[Dict[str, Any]]:
+    """Answer requests until they stop, the cell is finished, or something goes wrong."""
+    session = Session()
+    try:
+        for line in requests:
+            yield session.answer(json.loads(line))
+    except Exception as error:  # noqa: BLE001 - the border of the measured process: whatever happens becomes an answer
+        traceback.print_exc()
+        yield _last_words(error, session.device)
+
+
+def serve(fd: int) -> None:
+    """Answer requests on socket ``fd`` until it closes."""
+    with socket.socket(fileno=fd) as channel, channel.makefile("rw", encoding="utf-8") as lines:
+        for answer in answers(iter(lines.readline, "")):
+            lines.write(json.dumps(answer) + "\n")
+            lines.flush()
+
+
+def main() -> None:
+    """Serve one cell in a fresh interpreter: ``python -m siderostat.worker FD PARENT``."""
+    fd, parent = int(sys.argv[1]), int(sys.argv[2])
+    limits.die_with_parent(parent)
+    limits.offer_to_oom_killer()
+    try:
+        serve(fd)
+    except BrokenPipeError:
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    main()
