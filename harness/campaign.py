@@ -96,7 +96,8 @@ class _Campaign:
             self._store(record)
 
     def _skip(self, group: Sequence[Attempt]) -> None:
-        text = f"the budget of {self._run.plan.budget_s:g} s was used up; 'siderostat run --resume {self._run.folder}' measures it"
+        budget, folder = self._run.plan.budget_s, self._run.folder
+        text = f"the budget of {budget:g} s was used up; 'siderostat run --resume {folder}' measures it"
         for attempt in group:
             if self._run.of_attempt(attempt) is None:
                 self._store(lost_record(attempt, Lost(Status.SKIPPED, Reason.BUDGET, text)))

@@ -1,7 +1,7 @@
 """The driver's side of a worker: start it, ask it, find out how it ended.
 
-While a worker measures, the driver sleeps in ``recv``: a driver that spins makes a training step on two cores several times
-slower.
+While a worker measures, the driver sleeps in ``recv``: a driver that spins makes a training step on two
+cores several times slower.
 """
 
 from __future__ import annotations
@@ -169,7 +169,9 @@ class Child:
         self._socket, theirs = socket.socketpair()
         with theirs:
             self.process: Process = (
-                ColdProcess(python, theirs.fileno(), log) if server is None else WarmProcess(server, theirs.fileno(), log)
+                ColdProcess(python, theirs.fileno(), log)
+                if server is None
+                else WarmProcess(server, theirs.fileno(), log)
             )
         self._left = b""
 
@@ -196,7 +198,7 @@ class Child:
             self._socket.settimeout(max(0.001, deadline - time.monotonic()))
             data = self._socket.recv(65536)
         except TimeoutError:
-            text = f"no answer to '{what}' within {timeout_s:g} s; raise --timeout if the step is that slow, else see {self.log}"
+            text = f"no answer to '{what}' within {timeout_s:g} s (--timeout); its log is {self.log}"
             raise Lost(Status.TIMEOUT, Reason.TIMEOUT, text) from None
         except ConnectionResetError:
             data = b""
@@ -207,17 +209,15 @@ class Child:
     def _epitaph(self, what: str) -> Lost:
         """Say how the worker ended, having closed its socket without an answer."""
         end = self.process.wait()
-        tail = _tail(self.log)
-        if any(word in tail for word in _OUT_OF_MEMORY_WORDS):
-            text = f"the worker ran out of host memory during '{what}'; its log is {self.log}"
-            return Lost(Status.CAPACITY, Reason.OOM_HOST, text)
+        where = f"during '{what}'; its log is {self.log}"
+        if any(word in _tail(self.log) for word in _OUT_OF_MEMORY_WORDS):
+            return Lost(Status.CAPACITY, Reason.OOM_HOST, f"the worker ran out of host memory {where}")
         if end.code == -signal.SIGKILL and _oom_kills() > self._oom_kills:
-            text = f"the system ran out of memory during '{what}' and ended the worker"
-            return Lost(Status.CAPACITY, Reason.OOM_HOST, text)
+            return Lost(Status.CAPACITY, Reason.OOM_HOST, f"the system ran out of memory and ended the worker {where}")
         if end.code < 0:
             name = signal.Signals(-end.code).name
-            return Lost(Status.CRASH, Reason.KILLED, f"the worker was ended by {name} during '{what}'; its log is {self.log}")
-        return Lost(Status.CRASH, Reason.EXITED, f"the worker left with exit status {end.code} during '{what}'; its log is {self.log}")
+            return Lost(Status.CRASH, Reason.KILLED, f"the worker was ended by {name} {where}")
+        return Lost(Status.CRASH, Reason.EXITED, f"the worker left with exit status {end.code} {where}")
 
     def end(self, grace_s: float = 0.0) -> End:
         """Close the socket, leave nothing of the worker behind, and say how it ended.

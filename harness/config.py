@@ -22,11 +22,12 @@ from __future__ import annotations
 
 import itertools
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import tomllib
 
 from siderostat import devices, workloads
 from siderostat.errors import BadValue, UnknownName
@@ -141,7 +142,9 @@ def _pythons(tables: Mapping[str, Any], path: Path, text: str) -> dict[str, str]
     return pythons
 
 
-def _check_keys(table: Mapping[str, Any], allowed: Sequence[str], path: Path, text: str, head: str, number: int = 0) -> None:
+def _check_keys(
+    table: Mapping[str, Any], allowed: Sequence[str], path: Path, text: str, head: str, number: int = 0
+) -> None:
     for key in table:
         if key not in allowed:
             inside = f" in {head}" if head else ""
@@ -198,7 +201,17 @@ def _table_cells(table: Mapping[str, Any], where: str) -> list[Cell]:
     batches = parse_batches(table["batches"], where) if "batches" in table else list(workload.batches)
     options = _options(workload, table.get("options", {}), f"{where}{name}: ")
     return [
-        _cell(workload, device, batch, options, variant=variant, mode=mode, framework=framework, size=size, precision=precision)
+        _cell(
+            workload,
+            device,
+            batch,
+            options,
+            variant=variant,
+            mode=mode,
+            framework=framework,
+            size=size,
+            precision=precision,
+        )
         for variant in axes["variants"]
         for mode in axes["modes"]
         for framework in axes["frameworks"]

@@ -29,8 +29,8 @@ class Watch:
     def load(self) -> Dict[str, float]:
         """Return shares of the time since, and the count of involuntary context switches.
 
-        Keys: ``wall_s``, ``cpu_share`` (CPU time of this process, all threads, over wall time), ``involuntary_switches``;
-        where the kernel tells, ``pressure`` (PSI "some") and ``steal``.
+        Keys: ``wall_s``, ``cpu_share`` (CPU time of this process, all threads, over wall time),
+        ``involuntary_switches``; where the kernel tells, ``pressure`` (PSI "some") and ``steal``.
         """
         now = Watch()
         wall = max(now._wall - self._wall, 1e-9)

@@ -20,12 +20,22 @@ _ASK_S = 60.0
 _LOOK_S = 1.0
 _LEAST_DISK_BYTES = 500_000_000
 _LEAST_MEMORY_BYTES = 2_000_000_000
-_NEEDED = {"torch": "torch", "galsim": "sky", "pandas": "report", "altair": "report", "vl_convert": "report", "jinja2": "report"}
+_NEEDED = {
+    "torch": "torch",
+    "galsim": "sky",
+    "pandas": "report",
+    "altair": "report",
+    "vl_convert": "report",
+    "jinja2": "report",
+}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing seen. ``level``: ``ok``, ``note`` (know it), ``disturbs`` (figures suffer), ``missing`` (the main job fails)."""
+    """One thing seen.
+
+    ``level`` is ``ok``, ``note`` (know it), ``disturbs`` (figures suffer) or ``missing`` (the main job fails).
+    """
 
     level: str
     what: str
@@ -75,7 +85,9 @@ def _room() -> Iterator[Finding]:
 
     memory = provenance.available_memory_bytes()
     level = "ok" if memory >= _LEAST_MEMORY_BYTES else "disturbs"
-    yield Finding(level, f"{memory / 1e9:.1f} GB of memory are free", "" if level == "ok" else "close what holds memory")
+    yield Finding(
+        level, f"{memory / 1e9:.1f} GB of memory are free", "" if level == "ok" else "close what holds memory"
+    )
     for name, path, remedy in (
         ("here, for run folders", Path.cwd(), "run elsewhere, or name a folder with -o"),
         (f"in the cache {cache.root()}", cache.root(), "set SIDEROSTAT_CACHE to a folder with room"),
@@ -95,24 +107,41 @@ def _quiet() -> Iterator[Finding]:
     watch = contention.Watch()
     time.sleep(_LOOK_S)
     load = watch.load()
-    for share, limit, name in (("pressure", contention.PRESSURE, "tasks waited for a processor"), ("steal", contention.STEAL, "the hypervisor took processors away")):
+    for share, limit, name in (
+        ("pressure", contention.PRESSURE, "tasks waited for a processor"),
+        ("steal", contention.STEAL, "the hypervisor took processors away"),
+    ):
         if share not in load:
-            yield Finding("note", f"this system does not tell how often {name}: contention will be noticed by CPU time alone")
+            yield Finding(
+                "note", f"this system does not tell how often {name}: contention will be noticed by CPU time alone"
+            )
         elif load[share] > limit:
             yield Finding("disturbs", f"{name} for {load[share]:.0%} of a second", "stop other work, or measure later")
         else:
             yield Finding("ok", f"{name} for {load[share]:.0%} of a second")
     busy = os.getloadavg()[0]
     if busy > 0.5 * usable_cores():
-        yield Finding("note", f"the load average of the last minute is {busy:.1f} on {usable_cores()} cores", "let other work finish first")
+        yield Finding(
+            "note",
+            f"the load average of the last minute is {busy:.1f} on {usable_cores()} cores",
+            "let other work finish first",
+        )
 
 
 def _hardware() -> Iterator[Finding]:
     about = provenance.environment()
     if about["governor"] not in (None, "performance"):
-        yield Finding("disturbs", f"the frequency governor is {about['governor']}", "cpupower frequency-set -g performance (administrator)")
+        yield Finding(
+            "disturbs",
+            f"the frequency governor is {about['governor']}",
+            "cpupower frequency-set -g performance (administrator)",
+        )
     if about["virtualised"]:
-        yield Finding("note", f"this is a virtual machine ({about['virtualised']}): neighbours may disturb; compare side by side, not across hours")
+        yield Finding(
+            "note",
+            f"this is a virtual machine ({about['virtualised']}), where neighbours may disturb",
+            "compare side by side, not across hours",
+        )
     resolution = time.get_clock_info("perf_counter").resolution
     level = "ok" if resolution <= 1e-6 else "disturbs"
     yield Finding(level, f"the clock resolves {resolution * 1e9:g} ns")

@@ -34,7 +34,12 @@ def make(attempt: Attempt, start: Callable[[Attempt], Child], progress: Callable
     try:
         parts = int(children[0].ask({"do": "parts", **request}, timeout_s)["parts"])
         children += [start(attempt) for _ in range(min(parts, len(os.sched_getaffinity(0))) - 1)]
-        _share_out(parts, children, lambda child, part: child.ask({"do": "make_part", "part": part, **request}, timeout_s), progress)
+        _share_out(
+            parts,
+            children,
+            lambda child, part: child.ask({"do": "make_part", "part": part, **request}, timeout_s),
+            progress,
+        )
     finally:
         for child in children:
             child.end()
@@ -59,5 +64,3 @@ def _share_out(
             progress(done, parts)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-
-

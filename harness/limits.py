@@ -1,7 +1,7 @@
 """What keeps a worker from harming others: it dies with its parent and allocates no more than its share.
 
-Worker side: Python 3.8. Linux offers all of it, other systems part of it; what is missing is left out silently because the
-driver closes the pipe and kills the process group in any case.
+Worker side: Python 3.8. Linux offers all of it, other systems part of it; what is missing is left out
+silently, because the driver closes the socket and kills the process group in any case.
 """
 
 from __future__ import annotations

@@ -99,8 +99,8 @@ def make(
 ) -> Plan:
     """Lay out every round of every cell: the rounds outside, the cells shuffled within each.
 
-    So each cell spans the whole session, and a drift of the machine hits all cells alike. Devices with an interpreter of their
-    own start cold, since they cannot be forked from this one.
+    So each cell spans the whole session, and a drift of the machine hits all cells alike. Devices with an
+    interpreter of their own start cold, since they cannot be forked from this one.
     """
     pythons = pythons or {}
     shuffle = random.Random(seed)

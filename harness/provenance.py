@@ -18,7 +18,19 @@ import siderostat
 from siderostat.devices.cpu import model_name, usable_cores
 
 _PACKAGES = ("torch", "tensorflow", "numpy", "scipy", "galsim", "pandas", "altair")
-_VARIABLES = ("OMP_", "MKL_", "OPENBLAS_", "KMP_", "GOMP_", "TORCH_", "TF_", "CUDA_", "MALLOC_", "LD_PRELOAD", "PYTHONHASHSEED")
+_VARIABLES = (
+    "OMP_",
+    "MKL_",
+    "OPENBLAS_",
+    "KMP_",
+    "GOMP_",
+    "TORCH_",
+    "TF_",
+    "CUDA_",
+    "MALLOC_",
+    "LD_PRELOAD",
+    "PYTHONHASHSEED",
+)
 
 
 def environment(identify: bool = False) -> dict[str, Any]:

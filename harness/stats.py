@@ -1,8 +1,8 @@
 """From records to estimates. The process is the unit of evidence, never the sample.
 
-Samples of one process hardly differ while processes do, so an interval over samples covers the truth far less often
-than it claims. Each process gives one figure, the median over its samples; the interval is Student's t over the logarithms
-of these figures.
+Samples of one process hardly differ while processes do, so an interval over samples covers the truth far
+less often than it claims. Each process gives one figure, the median over its samples; the interval is
+Student's t over the logarithms of these figures.
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ class Estimate:
     def inverse(self) -> Estimate:
         """Return the estimate of 1 / x."""
         return Estimate(
-            1 / self.value, None if self.high is None else 1 / self.high, None if self.low is None else 1 / self.low, self.n
+            1 / self.value,
+            None if self.high is None else 1 / self.high,
+            None if self.low is None else 1 / self.low,
+            self.n,
         )
 
     def times(self, factor: float) -> Estimate:
@@ -120,8 +123,8 @@ def counted(records: Iterable[Record]) -> list[Record]:
 def case(records: Sequence[Record]) -> Case:
     """Estimate one cell from all its records.
 
-    Flags: those that any counted record carries (such as ``warmup_unstable``), ``noisy`` (more than ``NOISY_SHARE`` of the
-    processes contended) and ``heavy_tail``.
+    Flags: those that any counted record carries (such as ``warmup_unstable``), ``noisy`` (more than
+    ``NOISY_SHARE`` of the processes contended) and ``heavy_tail``.
     """
     ok = counted(records)
     flags = {f for r in ok for f in r.flags if f != "contended"}

@@ -43,7 +43,9 @@ class Run:
         """
         self.folder = folder
         if not (folder / "plan.json").is_file():
-            raise RunFolderError(f"{folder} is not a run folder: it has no plan.json; give the folder that 'siderostat run' named")
+            raise RunFolderError(
+                f"{folder} is not a run folder: it has no plan.json; give the folder that 'siderostat run' named"
+            )
         self.plan = Plan.from_json(_read(folder / "plan.json"), str(folder / "plan.json"))
         self.manifest: dict[str, Any] = json.loads(_read(folder / "manifest.json"))
         self.warnings: list[str] = []
@@ -87,7 +89,9 @@ class OpenRun(Run):
     def __enter__(self) -> OpenRun:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         os.close(self._lock)
 
     def settled(self, attempt: Attempt, retry: bool = False) -> bool:
@@ -124,7 +128,8 @@ class OpenRun(Run):
         kept = f"the {len(self.records)} records before it are safe"
         todo = "free some space" if error.errno in _FULL else "make it writable"
         return StorageFull(
-            f"{self.folder} takes no more ({error.strerror}); {kept}: {todo}, then 'siderostat run --resume {self.folder}'"
+            f"{self.folder} takes no more ({error.strerror}); {kept}: {todo}, "
+            f"then 'siderostat run --resume {self.folder}'"
         )
 
     def add_session(self, session: Mapping[str, Any], environment: Mapping[str, Any], key: str) -> None:
@@ -145,7 +150,9 @@ def create(folder: Path, plan: Plan, manifest: Mapping[str, Any]) -> None:
         write_atomically(folder / "manifest.json", json.dumps({"schema": SCHEMA, **manifest}, indent=1) + "\n")
         write_atomically(folder / "plan.json", plan.to_json())
     except OSError as error:
-        raise RunFolderError(f"cannot write the run folder {folder}: {error.strerror}; choose another with -o") from error
+        raise RunFolderError(
+            f"cannot write the run folder {folder}: {error.strerror}; choose another with -o"
+        ) from error
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -193,7 +200,9 @@ def parse(line: str) -> Record:
         raise ValueError("a JSON object is expected")
     schema = data.get("schema")
     if isinstance(schema, int) and schema > SCHEMA:
-        raise NewerSchema(f"schema {schema} is newer than {SCHEMA}, the newest this siderostat reads; upgrade siderostat")
+        raise NewerSchema(
+            f"schema {schema} is newer than {SCHEMA}, the newest this siderostat reads; upgrade siderostat"
+        )
     error = next(_validator().iter_errors(data), None)
     if error is not None:
         place = "/".join(map(str, error.absolute_path)) or "the line"
@@ -239,7 +248,9 @@ def _lock(folder: Path) -> int:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(descriptor)
-        raise RunFolderBusy(f"another siderostat is measuring into {folder}; wait for it, or choose another folder with -o") from None
+        raise RunFolderBusy(
+            f"another siderostat is measuring into {folder}; wait for it, or choose another folder with -o"
+        ) from None
     return descriptor
 
 

@@ -178,7 +178,11 @@ def _contended(bursts: Sequence[Burst], on_host: bool) -> bool:
         return False
     shares = ("cpu_share", "pressure", "steal")
     return contention.is_contended(
-        {k: sum(b.load[k] * b.load["wall_s"] for b in bursts) / wall for k in shares if all(k in b.load for b in bursts)},
+        {
+            k: sum(b.load[k] * b.load["wall_s"] for b in bursts) / wall
+            for k in shares
+            if all(k in b.load for b in bursts)
+        },
         on_host,
     )
 

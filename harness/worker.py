@@ -1,7 +1,7 @@
 """The measured process: makes one cell ready, then times bursts of it when told to.
 
-It speaks JSON, one object a line, over one socket; what frameworks print goes to the log. It ends when the socket closes, so it
-cannot outlive its driver. Requests and answers::
+It speaks JSON, one object a line, over one socket; what frameworks print goes to the log. It ends when the
+socket closes, so it cannot outlive its driver. Requests and answers::
 
     {"do": "describe", "device": ...}          -> what the device says of itself
     {"do": "parts", "attempt": ...}            -> {"parts": n}
@@ -95,8 +95,8 @@ class Bench:
     def _warm_up(self) -> Dict[str, Any]:
         """Run until it is warm and steady, and find the block size that suits.
 
-        Blocks double until they last ``block_s``. Warm is: the steps and seconds of the protocol, and medians of the last
-        two windows that agree; where they do not, as long again, up to ``warmup_limit_s``.
+        Blocks double until they last ``block_s``. Warm is: the steps and seconds of the protocol, and medians of
+        the last two windows that agree; where they do not, as long again, up to ``warmup_limit_s``.
         """
         protocol = self.attempt.protocol
         windows: List[Window] = []
@@ -215,7 +215,9 @@ def _last_words(error: BaseException, device: Optional[DeviceAdapter]) -> Dict[s
         return _ending(Status.UNAVAILABLE, Reason.BAD_INPUT, str(error))
     if isinstance(error, ModuleNotFoundError):
         return _ending(
-            Status.UNAVAILABLE, Reason.NO_PACKAGE, f"package {error.name} is not installed for {sys.executable}; install it there"
+            Status.UNAVAILABLE,
+            Reason.NO_PACKAGE,
+            f"package {error.name} is not installed for {sys.executable}; install it there",
         )
     refusal = error if isinstance(error, DeviceRefusal) else device and device.refusal(error)
     if isinstance(refusal, DeviceRefusal):

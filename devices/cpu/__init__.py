@@ -17,7 +17,9 @@ class Cpu(DeviceAdapter):
 
     kind = "cpu"
     title = "the host's processor"
-    settings_help: Mapping[str, str] = {"threads": "how many threads compute; default: one per core this process may use"}
+    settings_help: Mapping[str, str] = {
+        "threads": "how many threads compute; default: one per core this process may use"
+    }
 
     def __init__(self, index: str, settings: Mapping[str, str]) -> None:
         super().__init__(index, settings)

@@ -11,7 +11,7 @@ from siderostat import doctor
 from siderostat.errors import DONE, USAGE
 
 
-def main(arguments: argparse.Namespace, words: Sequence[str]) -> int:  # noqa: ARG001 - the signature of all commands
+def main(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     """Print the findings; exit code 2 if the main job cannot run."""
     findings = doctor.examine()
     if arguments.json:

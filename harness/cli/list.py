@@ -12,7 +12,7 @@ from siderostat import devices, workloads
 from siderostat.errors import DONE
 
 
-def main(arguments: argparse.Namespace, words: Sequence[str]) -> int:  # noqa: ARG001 - the signature of all commands
+def main(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     """Print workloads or devices."""
     rows = {"workloads": _workloads, "devices": _devices}[arguments.what]()
     if arguments.json:

@@ -26,7 +26,8 @@ exit codes:
 def make() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
     parser = argparse.ArgumentParser(
-        prog="siderostat", description="Runs scientific machine-learning workloads and measures them so that the figures can be trusted.",
+        prog="siderostat",
+        description="Runs scientific machine-learning workloads, and measures them so that the figures can be trusted.",
         epilog=_EXIT_CODES, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("--version", action="version", version=f"siderostat {siderostat.__version__}")
@@ -62,7 +63,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-_Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
+_Commands = argparse._SubParsersAction
 
 
 def _add(commands: _Commands[argparse.ArgumentParser], name: str, module: str, text: str) -> argparse.ArgumentParser:
@@ -78,17 +79,26 @@ def _add_sweep_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags that say what is measured; they override the sweep file."""
     parser.add_argument("sweep", nargs="?", metavar="SWEEP.toml|PLAN.json", help="what to measure; default: the tour")
     what = parser.add_argument_group("what to measure (comma-separated lists; each flag overrides the sweep file)")
-    what.add_argument("-w", "--workload", metavar="NAMES", help="workloads, or path/to/file.py:Class; see 'list workloads'")
-    what.add_argument("-d", "--device", action="append", metavar="NAME", help="a device, such as cpu:threads=2; may be repeated")
+    what.add_argument(
+        "-w", "--workload", metavar="NAMES", help="workloads, or path/to/file.py:Class; see 'list workloads'"
+    )
+    what.add_argument(
+        "-d", "--device", action="append", metavar="NAME", help="a device, such as cpu:threads=2; may be repeated"
+    )
     what.add_argument("-b", "--batch", metavar="SIZES", help="batch sizes: 1,8,64 or 1..256x2")
     what.add_argument("--variant", metavar="NAMES", help="variants of the workload, such as dnn")
     what.add_argument("--mode", metavar="NAMES", help="train or infer")
     what.add_argument("--framework", metavar="NAMES", help="torch, ...")
     what.add_argument("--size", metavar="NAMES", help="sizes of the network, such as paper")
     what.add_argument("--precision", metavar="NAMES", help="fp32, ...")
-    what.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a workload's option; may be repeated")
+    what.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a workload's option; may be repeated"
+    )
     how = parser.add_argument_group("how to measure")
-    how.add_argument("--grade", help="quick (3 processes a case, default), ci (10) or publish (10 to 30, until the interval is within 2 %%)")
+    how.add_argument(
+        "--grade",
+        help="quick (3 processes a case, default), ci (10) or publish (10 to 30, until the interval is within 2 %%)",
+    )
     how.add_argument("--seed", type=int, help="of the order of measuring and of the weights; default 0")
     how.add_argument("--budget", metavar="TIME", help="start nothing new after this: 90s, 10m, 2h")
     how.add_argument("--timeout", metavar="TIME", help="longest silence of a worker; default 300s")
@@ -98,9 +108,16 @@ def _add_run(commands: _Commands[argparse.ArgumentParser]) -> None:
     parser = _add(commands, "run", "run", "measure, and write a report")
     _add_sweep_flags(parser)
     where = parser.add_argument_group("where to")
-    where.add_argument("-o", "--output", metavar="DIR", help="run folder; default siderostat-runs/TIME; one that holds this run is resumed")
+    where.add_argument(
+        "-o",
+        "--output",
+        metavar="DIR",
+        help="run folder; default siderostat-runs/TIME; one that holds this run is resumed",
+    )
     where.add_argument("--resume", metavar="DIR", help="go on with the run in this folder")
-    where.add_argument("--retry", action="store_true", help="measure again what crashed, timed out, failed or was not available")
+    where.add_argument(
+        "--retry", action="store_true", help="measure again what crashed, timed out, failed or was not available"
+    )
     where.add_argument("--identify", action="store_true", help="write the host's name in clear, not as a hash")
     where.add_argument("--dry-run", action="store_true", help="say what would run, as 'plan' does")
     where.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -122,7 +139,9 @@ def _add_show(commands: _Commands[argparse.ArgumentParser]) -> None:
 def _add_report(commands: _Commands[argparse.ArgumentParser]) -> None:
     parser = _add(commands, "report", "report", "write the report of one run or of several together")
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folder")
-    parser.add_argument("-o", "--output", metavar="DIR", help="folder to write to; default: RUN/report of the first run")
+    parser.add_argument(
+        "-o", "--output", metavar="DIR", help="folder to write to; default: RUN/report of the first run"
+    )
 
 
 def _add_list(commands: _Commands[argparse.ArgumentParser]) -> None:
@@ -132,5 +151,7 @@ def _add_list(commands: _Commands[argparse.ArgumentParser]) -> None:
 
 
 def _add_doctor(commands: _Commands[argparse.ArgumentParser]) -> None:
-    parser = _add(commands, "doctor", "doctor", "look at this machine: what is missing, what will disturb, how to mend it")
+    parser = _add(
+        commands, "doctor", "doctor", "look at this machine: what is missing, what will disturb, how to mend it"
+    )
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")

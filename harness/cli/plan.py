@@ -15,7 +15,7 @@ from siderostat.progress import cell_label, duration
 from siderostat.store import write_atomically
 
 
-def main(arguments: argparse.Namespace, words: Sequence[str]) -> int:  # noqa: ARG001 - the signature of all commands
+def main(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     """Describe, and write if asked, what would run."""
     plan = make_plan(arguments)
     if arguments.output:
@@ -35,7 +35,9 @@ def describe(plan: Plan, as_json: bool) -> int:
     attempts = plan.attempts()
     counts = Counter(cell_label(a.cell) for a in attempts)
     at_most = "up to " if grade.target else ""
-    print(f"{plan.name}: {at_most}{len(attempts)} processes over {len(counts)} cases, grade {grade.name} ({grade.note})")
+    print(
+        f"{plan.name}: {at_most}{len(attempts)} processes over {len(counts)} cases, grade {grade.name} ({grade.note})"
+    )
     for label, count in sorted(counts.items(), key=lambda pair: _natural(pair[0])):
         print(f"  {at_most}{count:3d} x {label}")
     seconds = sum(map(forecast.attempt_seconds, attempts))

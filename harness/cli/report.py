@@ -11,7 +11,7 @@ from siderostat.errors import DONE, BadValue, RunFolderError
 from siderostat.store import Run
 
 
-def main(arguments: argparse.Namespace, words: Sequence[str]) -> int:  # noqa: ARG001 - the signature of all commands
+def main(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     """Write the report of stored runs."""
     runs = [Run(Path(folder)) for folder in arguments.runs]
     for warning in (w for run in runs for w in run.warnings):
@@ -34,6 +34,10 @@ def write(runs: Sequence[Run], folder: Path) -> Mapping[str, Path]:
     try:
         return reports.write([reports.RunData(r.folder, r.manifest, r.records, r.warnings) for r in runs], folder)
     except ModuleNotFoundError as error:
-        raise BadValue(f"reports need the package {error.name}; install it with: pip install 'siderostat[report]'") from None
+        raise BadValue(
+            f"reports need the package {error.name}; install it with: pip install 'siderostat[report]'"
+        ) from None
     except OSError as error:
-        raise RunFolderError(f"cannot write the report to {folder}: {error.strerror}; choose another folder with 'report -o'") from error
+        raise RunFolderError(
+            f"cannot write the report to {folder}: {error.strerror}; choose another folder with 'report -o'"
+        ) from error

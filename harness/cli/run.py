@@ -37,7 +37,9 @@ def main(arguments: argparse.Namespace, words: Sequence[str]) -> int:
         try:
             _work(run, arguments, words)
         except KeyboardInterrupt:
-            raise Interrupted(f"interrupted; {len(run.records)} records are safe: siderostat run --resume {folder}") from None
+            raise Interrupted(
+                f"interrupted; {len(run.records)} records are safe: siderostat run --resume {folder}"
+            ) from None
         written = report_command.write([run], folder / "report")
         return _conclude(run, written["html"], arguments.json)
 
@@ -58,10 +60,13 @@ def _folder(arguments: argparse.Namespace) -> Path:
     if (folder / "plan.json").is_file():
         if not store.Run(folder).plan.same_work(plan):
             raise RunFolderError(
-                f"{folder} holds a run of another plan; go on with that one by --resume {folder}, or choose another folder with -o"
+                f"{folder} holds a run of another plan; go on with that one by --resume {folder}, "
+                "or choose another folder with -o"
             )
         return folder
-    store.create(folder, plan, {"run": folder.name, "name": plan.name, "grade": plan.grade, "seed": plan.seed, "created_at": now})
+    store.create(
+        folder, plan, {"run": folder.name, "name": plan.name, "grade": plan.grade, "seed": plan.seed, "created_at": now}
+    )
     return folder
 
 
@@ -72,7 +77,11 @@ def _work(run: OpenRun, arguments: argparse.Namespace, words: Sequence[str]) -> 
     attempts = run.plan.attempts()
     todo = [a for a in attempts if not run.settled(a, arguments.retry)]
     grade = GRADES[run.plan.grade]
-    print(f"siderostat: {len(todo)} of {len(attempts)} measurements to do, grade {grade.name} ({grade.note}), into {run.folder}", file=sys.stderr)
+    print(
+        f"siderostat: {len(todo)} of {len(attempts)} measurements to do, grade {grade.name} ({grade.note}), "
+        f"into {run.folder}",
+        file=sys.stderr,
+    )
     with progress.display(todo, len(attempts) - len(todo), sys.stderr) as observer:
         campaign.work(run, key, observer, arguments.retry)
 
@@ -82,7 +91,9 @@ def _conclude(run: OpenRun, report: Path, as_json: bool) -> int:
     failed = [r for r in _newest(run) if r.status in _FAILED]
     skipped = [r for r in _newest(run) if r.status is Status.SKIPPED]
     if as_json:
-        print(json.dumps({"run": str(run.folder), "report": str(report), "failed": len(failed), "skipped": len(skipped)}))
+        print(
+            json.dumps({"run": str(run.folder), "report": str(report), "failed": len(failed), "skipped": len(skipped)})
+        )
     else:
         _print_outcome(run, failed, skipped, report)
     results = (Status.OK, Status.CAPACITY, Status.UNSUPPORTED)
@@ -102,7 +113,10 @@ def _print_outcome(run: OpenRun, failed: Sequence[Record], skipped: Sequence[Rec
     if failed:
         print(f"{len(failed)} measurements failed; the first: {progress.described(failed[0])}")
     if skipped:
-        print(f"{len(skipped)} measurements were left out, as the budget was used up; go on: siderostat run --resume {run.folder}")
+        print(
+            f"{len(skipped)} measurements were left out, as the budget was used up; "
+            f"go on: siderostat run --resume {run.folder}"
+        )
     print(f"report: {report}")
 
 

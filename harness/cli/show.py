@@ -16,14 +16,18 @@ from siderostat.stats import Case, Estimate
 from siderostat.store import Run
 
 
-def main(arguments: argparse.Namespace, words: Sequence[str]) -> int:  # noqa: ARG001 - the signature of all commands
+def main(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     """Print the figures of a run, one row per case."""
     run = Run(Path(arguments.run))
     for warning in run.warnings:
         print(f"siderostat: {warning}", file=sys.stderr)
     cases = stats.cases(run.records)
     if arguments.json:
-        print(json.dumps({"run": str(run.folder), "grade": run.plan.grade, "cases": [_as_dict(c) for c in cases]}, indent=1))
+        print(
+            json.dumps(
+                {"run": str(run.folder), "grade": run.plan.grade, "cases": [_as_dict(c) for c in cases]}, indent=1
+            )
+        )
     else:
         _print_table(run, cases)
     return DONE
@@ -47,15 +51,30 @@ def _print_table(run: Run, cases: Sequence[Case]) -> None:
     from rich.table import Table
 
     done = len({r.attempt.key() for r in run.records})
-    table = Table(title=f"{run.folder}: grade {run.plan.grade}, {done} of {len(run.plan.attempts())} measurements", title_justify="left")
-    for heading in ("workload", "device", "batch", "items per second", "time per item", "processes", "provenance", "notes"):
+    table = Table(
+        title=f"{run.folder}: grade {run.plan.grade}, {done} of {len(run.plan.attempts())} measurements",
+        title_justify="left",
+    )
+    for heading in (
+        "workload",
+        "device",
+        "batch",
+        "items per second",
+        "time per item",
+        "processes",
+        "provenance",
+        "notes",
+    ):
         table.add_column(heading, justify="right" if heading in ("batch", "processes") else "left", overflow="fold")
-    for case in sorted(cases, key=lambda c: (c.cell.workload, c.cell.variant, c.cell.mode, c.cell.device, c.cell.batch)):
+    for case in sorted(
+        cases, key=lambda c: (c.cell.workload, c.cell.variant, c.cell.mode, c.cell.device, c.cell.batch)
+    ):
         cell, time = case.cell, case.seconds_per_item
         notes = sorted({r.reason.value for r in case.records if r.reason}) + list(case.flags)
         table.add_row(
             f"{cell.workload} {cell.variant} {cell.mode} {cell.framework}", cell.device, str(cell.batch),
-            _with_interval(time.inverse()) if time else "n/a", _with_interval(time.times(1e3), " ms") if time else "n/a",
+            _with_interval(time.inverse()) if time else "n/a",
+            _with_interval(time.times(1e3), " ms") if time else "n/a",
             str(time.n if time else 0), case.provenance.value if case.provenance else "n/a", ", ".join(notes),
         )  # fmt: skip
     Console(width=None if sys.stdout.isatty() else 160).print(table)

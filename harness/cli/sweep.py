@@ -60,7 +60,9 @@ def _tables(arguments: argparse.Namespace, sweep: config.Sweep) -> list[Mapping[
         names = _names(arguments.workload)
         chosen = [t for t in tables if t.get("workload", config.TOUR[0]) in names]
         tables = chosen if sweep.tables and chosen else [{"workload": name} for name in names]
-    over: dict[str, Any] = {axis: _names(value) for axis, flag in _AXIS_FLAGS.items() if (value := getattr(arguments, flag))}
+    over: dict[str, Any] = {
+        axis: _names(value) for axis, flag in _AXIS_FLAGS.items() if (value := getattr(arguments, flag))
+    }
     if arguments.device:
         over["devices"] = arguments.device
     if arguments.batch:

@@ -1,0 +1,128 @@
+"""From flags and files to cells; what is wrong is said with place, allowed values and the nearest match."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from siderostat import config
+from siderostat.config import Sweep
+from siderostat.errors import BadValue, SiderostatError, UnknownName
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "sweep.toml"
+    path.write_text(text)
+    return path
+
+
+def batches_of(table: dict) -> list[int]:
+    return [c.batch for c in config.cells(Sweep(tables=[table])) if c.workload != "null"]
+
+
+@pytest.mark.parametrize(
+    ("text", "sizes"),
+    [("1,8,64", [1, 8, 64]), ("1..256x4", [1, 4, 16, 64, 256]), ("2..9x2,5", [2, 4, 8, 5]), (3, [3]), ([2, 2, 4], [2, 4])],
+)
+def test_batch_sizes(text, sizes):
+    assert config.parse_batches(text) == sizes
+
+
+@pytest.mark.parametrize("text", ["", "0", "a", "1..8", "8..1x2", "1..8x1", [], [0], [1.5], [True], True, "-1", "0..8x2"])
+def test_what_is_no_batch_size_is_refused(text):
+    with pytest.raises(BadValue, match="batch size"):
+        config.parse_batches(text)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200)])
+def test_durations(text, seconds):
+    assert config.parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0", "-3s", "3 days", "s"])
+def test_what_is_no_duration_is_refused(text):
+    with pytest.raises(BadValue, match="no duration"):
+        config.parse_duration(text)
+
+
+def test_the_tour_is_the_papers_batches_and_the_null_workload():
+    cells = config.cells(Sweep())
+    assert [c.batch for c in cells] == [2, 4, 8, 10, 12, 14, 1]
+    assert cells[-1].workload == "null"
+
+
+def test_axes_multiply_and_each_device_gets_its_null():
+    cells = config.cells(Sweep(tables=[{"modes": ["train", "infer"], "devices": ["cpu:threads=1", "cpu:threads=2"], "batches": [2, 4]}]))
+    assert len([c for c in cells if c.workload == "galaxy-shape"]) == 8
+    assert {c.device for c in cells if c.workload == "null"} == {"cpu:threads=1", "cpu:threads=2"}
+
+
+def test_options_take_the_type_of_their_default():
+    cell = config.cells(Sweep(tables=[{"options": {"images": "128"}}]))[0]
+    assert cell.options["images"] == 128
+
+
+def test_a_path_option_is_made_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cell = config.cells(Sweep(tables=[{"options": {"catalogue": "cosmos.fits"}}]))[0]
+    assert cell.options["catalogue"] == str(tmp_path / "cosmos.fits")
+
+
+@pytest.mark.parametrize(
+    ("table", "sentence"),
+    [
+        ({"workload": "galaxy-shap"}, r"unknown workload 'galaxy-shap'; did you mean 'galaxy-shape'\? Allowed: galaxy-shape, null\."),
+        ({"devices": ["cpi"]}, r"unknown device 'cpi'; did you mean 'cpu'\? Allowed: cpu"),
+        ({"devices": ["cpu:thread=2"]}, r"unknown setting 'thread' of device 'cpu'; did you mean 'threads'"),
+        ({"devices": ["cpu:threads=none"]}, "threads is a whole number of at least 1, not 'none'"),
+        ({"modes": ["trian"]}, r"galaxy-shape: unknown mode 'trian'; did you mean 'train'\? Allowed: train, infer"),
+        ({"frameworks": "tensorflaw"}, "unknown framework 'tensorflaw'.*Allowed: torch"),
+        ({"options": {"image": 3}}, "unknown option 'image'; did you mean 'images'"),
+        ({"options": {"images": "many"}}, "option 'images': 'many' is not of the kind int"),
+        ({"batches": "2,x"}, "'x' is no batch size"),
+        ({"workload": "nowhere.py:Thing"}, "there is no file nowhere.py"),
+    ],
+)
+def test_wrong_names_and_values(table, sentence):
+    with pytest.raises(SiderostatError, match=sentence):
+        config.cells(Sweep(tables=[table]))
+
+
+def test_a_sweep_file(tmp_path):
+    path = write(
+        tmp_path,
+        'name = "two"\ngrade = "ci"\nseed = 3\nbudget = "10m"\n[[sweep]]\nworkload = "galaxy-shape"\nbatches = "2..8x2"\n'
+        'devices = ["cpu"]\noptions = { images = 64 }\n[devices.cpu]\npython = "/opt/py/bin/python"\n',
+    )
+    sweep = config.read(path)
+    assert (sweep.name, sweep.grade, sweep.seed, sweep.budget_s) == ("two", "ci", 3, 600)
+    assert sweep.pythons == {"cpu": "/opt/py/bin/python"}
+    assert batches_of(sweep.tables[0]) == [2, 4, 8]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[[sweep]]\nworkload='null'\n\n[[sweep]]\nbacthes = [1]\n", r"sweep.toml:5: unknown key 'bacthes' in \[\[sweep\]\]; did you mean 'batches'"),
+        ("grad = 'ci'\n", r"sweep.toml:1: unknown key 'grad'; did you mean 'grade'"),
+        ("name = \n", "not valid TOML"),
+        ("budget = 'soon'\n", "budget: 'soon' is no duration"),
+        ("seed = 'x'\n", "seed is a whole number"),
+        ("sweep = 3\n", r"write \[\[sweep\]\]"),
+        ("[devices.gpu]\npython='x'\n", r"sweep.toml:1: unknown device 'gpu'; did you mean 'cpu'"),
+        ("[devices.cpu]\npyton='x'\n", r"sweep.toml:2: unknown key 'pyton' in \[devices.cpu\]"),
+    ],
+)
+def test_wrong_sweep_files(tmp_path, text, sentence):
+    with pytest.raises(SiderostatError, match=sentence):
+        config.read(write(tmp_path, text))
+
+
+def test_a_missing_sweep_file(tmp_path):
+    with pytest.raises(BadValue, match="cannot read the sweep file .*nothing.toml: No such file"):
+        config.read(tmp_path / "nothing.toml")
+
+
+def test_an_unknown_grade():
+    with pytest.raises(UnknownName, match="unknown grade 'publsh'; did you mean 'publish'"):
+        config.grade_name("publsh")

@@ -1,0 +1,173 @@
+"""Measuring with real processes: every attempt ends in a record, and a lost child costs only its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from siderostat import stats, supervisor
+from siderostat.child import Child, Lost
+from siderostat.record import Attempt, Protocol, Reason, Status
+from siderostat.workshop import Workshop
+
+from tests.records import cell
+
+QUICK = Protocol(bursts=4, burst_s=0.02, warmup_s=0.05, timeout_s=20)
+MOCK = {"device": "mock:step_s=0.005", "workload": "null", "variant": "nothing", "mode": "infer", "framework": "numpy", "size": "empty"}
+
+
+def attempt(workload: str, start: str = "warm", **protocol) -> Attempt:
+    asked = cell(workload=workload, variant="only", mode="infer", framework="numpy", size="small", batch=1)
+    return Attempt(asked, 0, 0, start, dataclasses.replace(QUICK, **protocol))
+
+
+def mock(device: str = "mock:step_s=0.005", start: str = "warm") -> Attempt:
+    return Attempt(cell(**{**MOCK, "device": device, "batch": 1}), 0, 0, start, QUICK)
+
+
+@pytest.fixture(params=["warm", "cold"])
+def start(request) -> str:
+    return request.param
+
+
+@pytest.fixture
+def workshop(tmp_path):
+    with Workshop(tmp_path, {}) as made:
+        yield made
+
+
+def measure(workshop, *group):
+    return supervisor.measure(group, workshop.start, lambda attempt: None)
+
+
+def test_a_device_that_takes_the_time_it_is_told_is_measured_exactly(workshop, start):
+    (record,) = measure(workshop, mock(start=start))
+    assert record.status is Status.OK
+    assert stats.process_seconds_per_item(record) == pytest.approx(0.005, rel=1e-9)
+    assert record.provenance.value == "modelled"
+    assert len(stats.measured_bursts(record)) == 4
+    assert all(b.block_steps == 4 for b in stats.measured_bursts(record))
+    assert record.attempt.start == record.process["start"] == start
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "reason", "words"),
+    [
+        ("Killed", Status.CRASH, Reason.KILLED, "ended by SIGKILL during 'prepare'"),
+        ("Exits", Status.CRASH, Reason.EXITED, "left with exit status 7"),
+        ("Raises", Status.ERROR, Reason.EXCEPTION, "ZeroDivisionError: a step divides by zero"),
+        ("Wrong", Status.INVALID, Reason.WRONG_RESULT, "the sum is off by 3"),
+        ("NotFinite", Status.INVALID, Reason.WRONG_RESULT, "figure loss is nan"),
+        ("NeedsPackage", Status.UNAVAILABLE, Reason.NO_PACKAGE, "a_package_that_is_not_there is not installed"),
+        ("NoInput", Status.UNAVAILABLE, Reason.BAD_INPUT, "the file is empty; make it again"),
+    ],
+)
+def test_every_failure_is_a_record_with_a_reason_and_a_sentence(workshop, faulty, start, name, status, reason, words):
+    (record,) = measure(workshop, attempt(faulty(name), start))
+    assert (record.status, record.reason) == (status, reason)
+    assert words in record.detail
+    assert "\n" not in record.detail
+
+
+def test_a_worker_that_allocates_until_it_dies_is_a_result_and_takes_nobody_along(workshop, faulty, start):
+    (record,) = measure(workshop, attempt(faulty("EatsMemory"), start, memory_bytes=1_500_000_000))
+    assert (record.status, record.reason) == (Status.CAPACITY, Reason.OOM_HOST)
+
+
+def test_a_worker_that_hangs_is_ended(workshop, faulty, start):
+    began = time.monotonic()
+    (record,) = measure(workshop, attempt(faulty("Hangs"), start, timeout_s=3))
+    assert (record.status, record.reason) == (Status.TIMEOUT, Reason.TIMEOUT)
+    assert time.monotonic() - began < 15
+    assert not alive(record.process["pid"])
+
+
+def test_what_was_measured_before_a_worker_died_is_kept(workshop, faulty):
+    (record,) = measure(workshop, attempt(faulty("DiesLate"), bursts=400))
+    assert record.status is Status.CRASH
+    assert record.bursts
+
+
+def test_times_that_never_get_steady_are_flagged(workshop, faulty):
+    (record,) = measure(workshop, attempt(faulty("Unsteady"), warmup_limit_s=0.5))
+    assert record.status is Status.OK
+    assert "warmup_unstable" in record.flags
+
+
+def test_a_lost_child_costs_only_its_own(workshop, faulty):
+    well, killed = measure(workshop, attempt(faulty("Well")), attempt(faulty("Killed")))
+    assert (well.status, killed.status) == (Status.OK, Status.CRASH)
+    assert len(stats.measured_bursts(well)) == 4
+
+
+def test_a_group_shares_its_block_and_takes_turns(workshop):
+    fast, slow = measure(workshop, mock("mock:step_s=0.001"), mock("mock:step_s=0.005"))
+    blocks = {b.block_steps for r in (fast, slow) for b in stats.measured_bursts(r)}
+    assert blocks == {32}
+    assert [b.turn for b in stats.measured_bursts(fast)] == [0, 1, 2, 3]
+
+
+def test_a_known_rhythm_is_kept(workshop):
+    (record,) = supervisor.measure([mock()], workshop.start, lambda attempt: supervisor.Rhythm(2, 7))
+    assert {(b.block_steps, len(b.seconds)) for b in stats.measured_bursts(record)} == {(2, 7)}
+
+
+def test_nothing_of_a_worker_stays(workshop):
+    (record,) = measure(workshop, mock())
+    assert not alive(record.process["pid"])
+
+
+def test_a_fork_server_that_was_killed_is_started_again(workshop):
+    measure(workshop, mock())
+    os.kill(workshop._servers["numpy"]._popen.pid, 9)
+    time.sleep(0.2)
+    (record,) = measure(workshop, mock())
+    assert record.status is Status.OK
+
+
+def test_an_interpreter_that_is_not_there(tmp_path):
+    with Workshop(tmp_path, {"mock": "/nowhere/python"}) as workshop:
+        (record,) = measure(workshop, mock(start="cold"))
+    assert (record.status, record.reason) == (Status.UNAVAILABLE, Reason.NO_DEVICE)
+    assert "there is no interpreter /nowhere/python" in record.detail
+
+
+def test_a_worker_dies_with_its_driver(tmp_path, faulty):
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom siderostat.child import Child, ForkServer\n"
+        "folder = Path(sys.argv[1])\nserver = ForkServer(['numpy'], folder / 'server.log')\n"
+        "children = [Child(folder / 'a.log'), Child(folder / 'b.log', server=server)]\n"
+        "print(*[c.process.pid for c in children], server._popen.pid, flush=True)\ntime.sleep(60)\n"
+    )
+    driver = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    pids = list(map(int, driver.stdout.readline().split()))
+    assert all(map(alive, pids))
+    driver.kill()
+    driver.wait()
+    deadline = time.monotonic() + 10
+    while any(map(alive, pids)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(alive, pids))
+
+
+def test_an_answer_that_does_not_come_is_a_timeout(tmp_path):
+    child = Child(tmp_path / "log")
+    try:
+        with pytest.raises(Lost, match=r"no answer to 'prepare' within 0.01 s \(--timeout\)"):
+            child.ask({"do": "prepare", "attempt": dataclasses.asdict(mock())}, 0.01)
+    finally:
+        child.end()
+
+
+def alive(pid: int) -> bool:
+    """Say whether a process runs; one that has ended and was not waited for does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
