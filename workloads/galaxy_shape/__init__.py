@@ -1,1 +1,126 @@
 """Galaxy shape: a network that reads ellipticity and redshift off six-band images (Arcelin 2021)."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, ClassVar, Dict, Mapping, Sequence, Tuple
+
+import numpy as np
+
+from siderostat.workloads.base import BadInput, Feed, Option, Phase, Size, Spec, Step, Workload, WrongResult
+from siderostat.workloads.galaxy_shape.layers import LABELS, forward_flops
+
+LEARNING_RATE = 1e-3
+
+
+class GalaxyShape(Workload):
+    """Ellipticity and redshift of galaxies, with errors, from simulated LSST images."""
+
+    name = "galaxy-shape"
+    title = "Galaxy ellipticity and redshift from six-band images"
+    item = "galaxy image"
+    modes = ("train", "infer")
+    frameworks = ("torch",)
+    variants: ClassVar[Mapping[str, Mapping[str, Size]]] = {
+        "dnn": {"paper": Size(parameters=1517217, trainable=1517205)}
+    }
+    batches = (2, 4, 8, 10, 12, 14)
+    options: ClassVar[Mapping[str, Option]] = {
+        "images": Option(512, "how many images are made and used"),
+        "image_seed": Option(0, "which images are made"),
+        "catalogue": Option("", "path of a COSMOS catalogue of parametric galaxies; empty: a made-up one like it"),
+    }
+    reference = "Arcelin (2021), Comparison of Graphcore IPUs and Nvidia GPUs for cosmology applications"
+
+    def parts(self, spec: Spec) -> int:
+        """Return how many parts of 64 images hold the images asked for.
+
+        Raises:
+            BadInput: if that is not a positive number.
+        """
+        from siderostat.workloads.galaxy_shape import data
+
+        return data.parts(_whole_number(spec, "images", least=1))
+
+    def make_part(self, spec: Spec, part: int) -> None:
+        """Draw and cache one part of the images; return at once where it is there."""
+        _image_set(spec).make_part(part)
+
+    def flops_per_item(self, spec: Spec) -> float | None:
+        """Return operations per image, convolutions and dense layer only; training is three times the forward pass.
+
+        Three is exact here: batch normalisation comes first and learns, so that every layer hands a gradient back.
+        """
+        return float(forward_flops() * (3 if spec.mode == "train" else 1))
+
+    def build(self, spec: Spec) -> Step:
+        """Load the images, made where they are missing, and make the network with weights drawn from ``spec.seed``."""
+        images, labels = _image_set(spec).load(_whole_number(spec, "images", least=1))
+        import torch
+
+        from siderostat.workloads.galaxy_shape.torch import GalaxyNetwork, TrainingNetwork
+
+        torch.manual_seed(spec.seed)
+        network = GalaxyNetwork()
+        if spec.mode == "train":
+            adam = functools.partial(torch.optim.Adam, lr=LEARNING_RATE)
+            phase = Phase(TrainingNetwork(network), Feed((images, labels), spec.batch, spec.seed), adam)
+        else:
+            network.normalise(*_band_statistics(images))
+            phase = Phase(network.eval(), Feed((images,), spec.batch, spec.seed))
+        return Step(spec.framework, (phase,), spec.batch)
+
+    def check(self, spec: Spec, outputs: Sequence[np.ndarray]) -> Dict[str, float]:
+        """Return the loss (``nll``, in training) and the RMS of the means, and see that all is a distribution.
+
+        Raises:
+            WrongResult: if shapes are wrong, anything is not finite, or a scale is not positive.
+        """
+        mean, scale, *loss = _checked(spec, outputs)
+        figures = {"loc_rms": float(np.sqrt(np.mean(np.square(mean, dtype=np.float64))))}
+        diagonal = np.diagonal(scale, axis1=1, axis2=2)
+        if not (diagonal > 0).all():
+            raise WrongResult(f"the covariance has no Cholesky factor: a diagonal element is {diagonal.min():.3g}")
+        if loss:
+            figures["nll"] = float(loss[0].reshape(()))
+        return figures
+
+
+def _checked(spec: Spec, outputs: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+    """Return the outputs if they are as many as they should be, of the right shape, and finite."""
+    shapes: Dict[str, Tuple[int, ...]] = {"mean": (spec.batch, LABELS), "scale": (spec.batch, LABELS, LABELS)}
+    if spec.mode == "train":
+        shapes["loss"] = ()
+    if len(outputs) != len(shapes):
+        raise WrongResult(f"the step returned {len(outputs)} outputs instead of {len(shapes)}")
+    for (name, shape), output in zip(shapes.items(), outputs):
+        # Some frameworks hand a scalar back as an array of one element.
+        if output.shape != shape and not (name == "loss" and output.size == 1):
+            raise WrongResult(f"the {name} has shape {output.shape} instead of {shape}")
+        if not np.isfinite(output).all():
+            raise WrongResult(
+                f"{np.count_nonzero(~np.isfinite(output))} of {output.size} values of the {name} are not finite"
+            )
+    return outputs
+
+
+def _band_statistics(images: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+    """Mean and variance of each band over all pixels, shapes (6,)."""
+    return images.mean((0, 2, 3), dtype=np.float64), images.var((0, 2, 3), dtype=np.float64)
+
+
+def _image_set(spec: Spec) -> Any:
+    from siderostat.workloads.galaxy_shape.data import ImageSet
+
+    return ImageSet(_whole_number(spec, "image_seed", least=0), str(_option(spec, "catalogue")))
+
+
+def _option(spec: Spec, name: str) -> Any:
+    return spec.options.get(name, GalaxyShape.options[name].default)
+
+
+def _whole_number(spec: Spec, name: str, least: int) -> int:
+    value = _option(spec, name)
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise BadInput(f"{name} must be a whole number of at least {least}, not {value!r}")
+    return value

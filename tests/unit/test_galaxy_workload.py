@@ -1,0 +1,152 @@
+"""The galaxy-shape workload as the harness uses it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from siderostat.workloads import load
+from siderostat.workloads.base import BadInput, Spec, WrongResult
+
+WORKLOAD = load("galaxy-shape")
+torch = pytest.importorskip("torch")
+pytest.importorskip("galsim")
+
+
+def _spec(mode="train", batch=16, seed=0, **options):
+    return Spec("dnn", mode, "torch", batch, "paper", seed, {"images": 128, **options})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SIDEROSTAT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """Losses of 40 steps at batch 16 on 128 images, the last outputs, and the step."""
+    step = WORKLOAD.build(_spec())
+    phase = step.phases[0]
+    optimizer = phase.optimizer(phase.model.parameters())
+    losses = []
+    for _ in range(40):
+        optimizer.zero_grad()
+        outputs = phase.model(*map(torch.from_numpy, phase.feed.next()))
+        outputs[-1].backward()
+        optimizer.step()
+        losses.append(float(outputs[-1].detach()))
+    return losses, [o.detach().numpy() for o in outputs], step
+
+
+def test_importing_it_imports_no_framework():
+    code = (
+        "import siderostat.workloads.galaxy_shape as g, sys; print({'torch', 'galsim', 'astropy'} & set(sys.modules))"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "set()\n"
+
+
+@pytest.mark.parametrize(("images", "parts"), [(1, 1), (64, 1), (65, 2), (512, 8)])
+def test_parts_hold_64_images(images, parts):
+    assert WORKLOAD.parts(_spec(images=images)) == parts
+
+
+def test_size_is_that_of_the_network():
+    model = WORKLOAD.build(_spec("infer", 2)).phases[0].model
+    size = WORKLOAD.variants["dnn"]["paper"]
+    trainable = sum(p.numel() for p in model.parameters())
+    statistics = sum(b.numel() for b in model.buffers() if b.is_floating_point())
+    assert (size.trainable, size.parameters) == (trainable, trainable + statistics)
+
+
+def test_flops_are_203_million_forward_and_three_times_that_in_training():
+    assert WORKLOAD.flops_per_item(_spec("infer")) == pytest.approx(203e6, rel=1e-3)
+    assert WORKLOAD.flops_per_item(_spec("train")) == 3 * WORKLOAD.flops_per_item(_spec("infer"))
+
+
+def test_the_loss_falls(trained):
+    losses, *_ = trained
+    assert np.mean(losses[-8:]) < np.mean(losses[:8]) - 1.0
+
+
+def test_check_of_a_training_step(trained):
+    losses, outputs, step = trained
+    figures = WORKLOAD.check(_spec(), outputs)
+    assert figures["nll"] == pytest.approx(losses[-1])
+    assert figures["loc_rms"] == pytest.approx(np.sqrt((outputs[0] ** 2).mean()), rel=1e-5)
+    assert (step.items, step.framework) == (16, "torch")
+
+
+def test_inference_gives_the_same_in_every_process_and_needs_no_labels():
+    def outputs(seed):
+        phase = WORKLOAD.build(_spec("infer", 4, seed)).phases[0]
+        with torch.no_grad():
+            result = [o.numpy() for o in phase.model(*map(torch.from_numpy, phase.feed.next()))]
+        return phase, result
+
+    phase, first = outputs(1)
+    assert phase.optimizer is None
+    assert set(WORKLOAD.check(_spec("infer", 4), first)) == {"loc_rms"}
+    assert all(np.array_equal(a, b) for a, b in zip(first, outputs(1)[1]))
+    assert not np.array_equal(first[0], outputs(2)[1][0])
+
+
+def test_inference_sees_normalised_bands():
+    phase = WORKLOAD.build(_spec("infer", 128)).phases[0]
+    with torch.no_grad():
+        bands = phase.model.normalisation(torch.from_numpy(phase.feed.next()[0])).transpose(0, 1).flatten(1)
+    assert torch.allclose(bands.mean(1), torch.zeros(6), atol=1e-3)
+    assert torch.allclose(bands.std(1), torch.ones(6), atol=1e-3)
+
+
+def _outputs():
+    return [np.zeros((2, 3), np.float32), np.stack([np.eye(3, dtype=np.float32)] * 2), np.array(1.5, np.float32)]
+
+
+@pytest.mark.parametrize(
+    ("which", "value", "message"),
+    [
+        (0, np.zeros((2, 4), np.float32), r"the mean has shape \(2, 4\)"),
+        (0, np.full((2, 3), np.nan, np.float32), "6 of 6 values of the mean are not finite"),
+        (1, np.stack([-np.eye(3, dtype=np.float32)] * 2), "diagonal element is -1"),
+        (2, np.array(np.inf), "1 of 1 values of the loss"),
+        (2, np.zeros(2), "the loss has shape"),
+    ],
+)
+def test_wrong_outputs_are_found_out(which, value, message):
+    outputs = _outputs()
+    assert WORKLOAD.check(_spec(batch=2), outputs)["nll"] == 1.5
+    outputs[which] = value
+    with pytest.raises(WrongResult, match=message):
+        WORKLOAD.check(_spec(batch=2), outputs)
+
+
+def test_a_missing_output_is_found_out():
+    with pytest.raises(WrongResult, match="2 outputs instead of 3"):
+        WORKLOAD.check(_spec(batch=2), _outputs()[:2])
+
+
+@pytest.mark.parametrize("options", [{"images": 0}, {"images": -5}, {"images": 1.5}, {"images": True}])
+def test_images_must_be_a_positive_whole_number(options):
+    for use in (WORKLOAD.parts, WORKLOAD.build):
+        with pytest.raises(BadInput, match="images must be a whole number of at least 1"):
+            use(_spec(**options))
+
+
+def test_a_negative_image_seed_is_refused():
+    with pytest.raises(BadInput, match="image_seed must be"):
+        WORKLOAD.build(_spec(image_seed=-1))
+
+
+def test_fewer_images_than_a_batch_are_refused():
+    with pytest.raises(BadInput, match="fewer than one batch of 14"):
+        WORKLOAD.build(_spec(batch=14, images=8))
+
+
+def test_a_missing_catalogue_is_refused(tmp_path):
+    with pytest.raises(BadInput, match="cannot be read"):
+        WORKLOAD.make_part(_spec(catalogue=str(tmp_path / "none.fits")), 0)
