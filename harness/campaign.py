@@ -128,7 +128,8 @@ class _Campaign:
         return half_width is None or half_width > (self._grade.target or math.inf)
 
     def _is_used_up(self, records: Sequence[Record]) -> bool:
-        return sum(r.process.get("seconds", 0.0) for r in records) > (self._grade.case_s or math.inf)
+        seconds: float = sum(r.process.get("seconds", 0.0) for r in records)
+        return seconds > (self._grade.case_s or math.inf)
 
     def _is_last_and_wide(self, record: Record) -> bool:
         """Say whether ``record`` ends its case although the interval is wider than the grade aims at."""

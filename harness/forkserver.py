@@ -82,11 +82,11 @@ def serve(control: socket.socket) -> None:
     server = os.getpid()
     children: List[int] = []
     while True:
-        ready, _, _ = select.select([control, wake], [], [])
+        ready, _, _ = select.select([control.fileno(), wake], [], [])
         if wake in ready:
             os.read(wake, 4096)
             _reap(control, children)
-        if control in ready:
+        if control.fileno() in ready:
             request, fd = _receive(control)
             pid = os.fork()
             if pid == 0:

@@ -79,7 +79,7 @@ class Plan:
         """Say whether both plans ask for the same figures; memory limits, which follow the machine's state, aside."""
         return self._work() == other._work()
 
-    def _work(self) -> Any:
+    def _work(self) -> tuple[Any, ...]:
         def stripped(attempt: Attempt) -> dict[str, Any]:
             data = dataclasses.asdict(attempt)
             data["protocol"].pop("memory_bytes")

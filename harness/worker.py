@@ -131,7 +131,7 @@ class Bench:
         """Return the smallest power of two of steps that makes a block long enough to be timed well."""
         empty_s = statistics.median(self.program.run(0).seconds for _ in range(9))
         least_s = max(self.attempt.protocol.block_s, _LEAST_TIMES_EMPTY * empty_s)
-        return 2 ** max(0, math.ceil(math.log2(least_s / step_s)))
+        return 1 << max(0, math.ceil(math.log2(least_s / step_s)))
 
     def burst(self, block_steps: int, samples: int) -> Dict[str, Any]:
         """Time ``samples`` blocks of ``block_steps`` steps."""

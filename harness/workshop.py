@@ -11,7 +11,8 @@ from siderostat.child import Child, ForkServer, Lost
 from siderostat.record import Attempt, Reason, Status
 
 _PRELOAD: Mapping[str, Sequence[str]] = {
-    "torch": ("siderostat.worker", "torch"),
+    # The first optimiser imports torch._dynamo, which takes over a second: the server does it once for all.
+    "torch": ("siderostat.worker", "torch", "torch._dynamo"),
     "numpy": ("siderostat.worker", "numpy"),
 }
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import platform
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Callable, ClassVar, Dict, Mapping, Optional
 
 from siderostat.devices.base import DeviceAdapter, DeviceRefusal, OutOfCapacity, Program, Unsupported
 from siderostat.record import Reason
-from siderostat.workloads.base import Step
+from siderostat.workloads.base import Phase, Step
 
 
 class Cpu(DeviceAdapter):
@@ -17,7 +17,7 @@ class Cpu(DeviceAdapter):
 
     kind = "cpu"
     title = "the host's processor"
-    settings_help: Mapping[str, str] = {
+    settings_help: ClassVar[Mapping[str, str]] = {
         "threads": "how many threads compute; default: one per core this process may use"
     }
 
@@ -50,7 +50,7 @@ class Cpu(DeviceAdapter):
         if step.framework == "numpy":
             from siderostat.devices.cpu.loop import Loop
 
-            return Loop([lambda p=phase: p.model(*p.feed.next()) for phase in step.phases])
+            return Loop([_numpy_closure(phase) for phase in step.phases])
         raise Unsupported(f"framework {step.framework!r} does not run on the CPU in this version")
 
     def effective(self) -> Dict[str, Any]:
@@ -64,6 +64,11 @@ class Cpu(DeviceAdapter):
             need = int(words[0]) if words and words[0].isdigit() else None
             return OutOfCapacity("the host's memory, or the worker's share of it, is used up", Reason.OOM_HOST, need)
         return super().refusal(error)
+
+
+def _numpy_closure(phase: Phase) -> Callable[[], Any]:
+    model, feed = phase.model, phase.feed
+    return lambda: model(*feed.next())
 
 
 def usable_cores() -> int:

@@ -97,7 +97,8 @@ def _conclude(run: OpenRun, report: Path, as_json: bool) -> int:
     else:
         _print_outcome(run, failed, skipped, report)
     results = (Status.OK, Status.CAPACITY, Status.UNSUPPORTED)
-    if not any(r.status in results for r in run.records if r.attempt.cell.workload != "null"):
+    wanted = [r for r in run.records if r.attempt.cell.workload != "null"] or run.records
+    if not any(r.status in results for r in wanted):
         raise NothingMeasured(f"nothing could be measured; the reasons are above and in {report}")
     return FINISHED_WITH_FAILURES if failed else DONE
 

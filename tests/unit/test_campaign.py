@@ -6,12 +6,12 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+
 from siderostat import campaign, plan, stats, store
 from siderostat.plan import GRADES, Grade
 from siderostat.record import Protocol, Reason, Status
 from siderostat.store import OpenRun
 from siderostat.supervisor import lost_record
-
 from tests.records import cell, ok
 
 QUICK = Protocol(bursts=2, burst_s=0.01, warmup_s=0.01, timeout_s=30)
@@ -149,7 +149,7 @@ def test_a_process_is_repeated_twice_at_most(tmp_path, monkeypatch):
 
 def test_inputs_that_cannot_be_made_spoil_their_workload_only(tmp_path, faulty):
     bad = mock_cell(workload=faulty("PartsFail"), variant="only", size="small", device="cpu")
-    observer, records = work(make(tmp_path / "run", [bad, mock_cell()]))
+    _, records = work(make(tmp_path / "run", [bad, mock_cell()]))
     by_status = {s: [r for r in records if r.status is s] for s in (Status.OK, Status.UNAVAILABLE)}
     assert (len(by_status[Status.OK]), len(by_status[Status.UNAVAILABLE])) == (3, 3)
     assert "part 2 cannot be made: the catalogue has no column 'mag'" in by_status[Status.UNAVAILABLE][0].detail

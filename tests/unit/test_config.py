@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from siderostat import config
 from siderostat.config import Sweep
 from siderostat.errors import BadValue, SiderostatError, UnknownName
@@ -22,13 +23,21 @@ def batches_of(table: dict) -> list[int]:
 
 @pytest.mark.parametrize(
     ("text", "sizes"),
-    [("1,8,64", [1, 8, 64]), ("1..256x4", [1, 4, 16, 64, 256]), ("2..9x2,5", [2, 4, 8, 5]), (3, [3]), ([2, 2, 4], [2, 4])],
+    [
+        ("1,8,64", [1, 8, 64]),
+        ("1..256x4", [1, 4, 16, 64, 256]),
+        ("2..9x2,5", [2, 4, 8, 5]),
+        (3, [3]),
+        ([2, 2, 4], [2, 4]),
+    ],
 )
 def test_batch_sizes(text, sizes):
     assert config.parse_batches(text) == sizes
 
 
-@pytest.mark.parametrize("text", ["", "0", "a", "1..8", "8..1x2", "1..8x1", [], [0], [1.5], [True], True, "-1", "0..8x2"])
+@pytest.mark.parametrize(
+    "text", ["", "0", "a", "1..8", "8..1x2", "1..8x1", [], [0], [1.5], [True], True, "-1", "0..8x2"]
+)
 def test_what_is_no_batch_size_is_refused(text):
     with pytest.raises(BadValue, match="batch size"):
         config.parse_batches(text)
@@ -52,7 +61,9 @@ def test_the_tour_is_the_papers_batches_and_the_null_workload():
 
 
 def test_axes_multiply_and_each_device_gets_its_null():
-    cells = config.cells(Sweep(tables=[{"modes": ["train", "infer"], "devices": ["cpu:threads=1", "cpu:threads=2"], "batches": [2, 4]}]))
+    cells = config.cells(
+        Sweep(tables=[{"modes": ["train", "infer"], "devices": ["cpu:threads=1", "cpu:threads=2"], "batches": [2, 4]}])
+    )
     assert len([c for c in cells if c.workload == "galaxy-shape"]) == 8
     assert {c.device for c in cells if c.workload == "null"} == {"cpu:threads=1", "cpu:threads=2"}
 
@@ -71,7 +82,10 @@ def test_a_path_option_is_made_absolute(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("table", "sentence"),
     [
-        ({"workload": "galaxy-shap"}, r"unknown workload 'galaxy-shap'; did you mean 'galaxy-shape'\? Allowed: galaxy-shape, null\."),
+        (
+            {"workload": "galaxy-shap"},
+            r"unknown workload 'galaxy-shap'; did you mean 'galaxy-shape'\? Allowed: galaxy-shape, null\.",
+        ),
         ({"devices": ["cpi"]}, r"unknown device 'cpi'; did you mean 'cpu'\? Allowed: cpu"),
         ({"devices": ["cpu:thread=2"]}, r"unknown setting 'thread' of device 'cpu'; did you mean 'threads'"),
         ({"devices": ["cpu:threads=none"]}, "threads is a whole number of at least 1, not 'none'"),
@@ -103,7 +117,10 @@ def test_a_sweep_file(tmp_path):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("[[sweep]]\nworkload='null'\n\n[[sweep]]\nbacthes = [1]\n", r"sweep.toml:5: unknown key 'bacthes' in \[\[sweep\]\]; did you mean 'batches'"),
+        (
+            "[[sweep]]\nworkload='null'\n\n[[sweep]]\nbacthes = [1]\n",
+            r"sweep.toml:5: unknown key 'bacthes' in \[\[sweep\]\]; did you mean 'batches'",
+        ),
         ("grad = 'ci'\n", r"sweep.toml:1: unknown key 'grad'; did you mean 'grade'"),
         ("name = \n", "not valid TOML"),
         ("budget = 'soon'\n", "budget: 'soon' is no duration"),

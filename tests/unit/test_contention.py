@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+
 from siderostat import contention, supervisor
 from siderostat.contention import Watch, is_contended
 from siderostat.record import Burst
@@ -16,7 +17,13 @@ QUIET = {"wall_s": 1.0, "cpu_share": 1.0, "pressure": 0.0, "steal": 0.0}
 
 @pytest.mark.parametrize(
     ("change", "contended"),
-    [({}, False), ({"pressure": 0.25}, True), ({"steal": 0.03}, True), ({"cpu_share": 0.8}, True), ({"cpu_share": 1.9}, False)],
+    [
+        ({}, False),
+        ({"pressure": 0.25}, True),
+        ({"steal": 0.03}, True),
+        ({"cpu_share": 0.8}, True),
+        ({"cpu_share": 1.9}, False),
+    ],
 )
 def test_thresholds(change, contended):
     assert is_contended({**QUIET, **change}, on_host=True) is contended

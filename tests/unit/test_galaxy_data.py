@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from siderostat.workloads.base import BadInput
+from siderostat.workloads.cache import root
 from siderostat.workloads.galaxy_shape import data
 from siderostat.workloads.galaxy_shape.data import ImageSet
 
@@ -211,10 +212,10 @@ def test_a_cache_that_is_no_folder_ends_in_a_sentence(tmp_path, monkeypatch):
 
 
 def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
-    assert data.cache_root() == tmp_path / "cache"
+    assert root() == tmp_path / "cache"
     monkeypatch.delenv("SIDEROSTAT_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert data.cache_root() == tmp_path / "xdg" / "siderostat"
+    assert root() == tmp_path / "xdg" / "siderostat"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert data.cache_root() == tmp_path / "home" / ".cache" / "siderostat"
+    assert root() == tmp_path / "home" / ".cache" / "siderostat"

@@ -4,14 +4,31 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
+import tomllib
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = {"harness": "siderostat", "workloads": "siderostat.workloads", "devices": "siderostat.devices", "reports": "siderostat.reports"}
-HEAVY = ("torch", "tensorflow", "galsim", "lenstronomy", "pandas", "altair", "vl_convert", "jinja2", "numpy", "scipy", "rich")
+FOLDERS = {
+    "harness": "siderostat",
+    "workloads": "siderostat.workloads",
+    "devices": "siderostat.devices",
+    "reports": "siderostat.reports",
+}
+HEAVY = (
+    "torch",
+    "tensorflow",
+    "galsim",
+    "lenstronomy",
+    "pandas",
+    "altair",
+    "vl_convert",
+    "jinja2",
+    "numpy",
+    "scipy",
+    "rich",
+)
 
 
 def imported_by(code: str) -> set[str]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+
 from siderostat import plan
 from siderostat.errors import NewerSchema
 from siderostat.plan import GRADES, Plan
 from siderostat.record import Protocol
-
 from tests.records import cell
 
 CELLS = [cell(batch=b) for b in (2, 4, 8, 10, 12, 14)]

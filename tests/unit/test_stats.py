@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 from scipy import stats as scipy_stats
+
 from siderostat import stats
 from siderostat.record import Status
-
 from tests.records import burst, cell, failed, ok
 
 

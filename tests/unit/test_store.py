@@ -7,12 +7,12 @@ import os
 from pathlib import Path
 
 import pytest
+
 from siderostat import plan, store
 from siderostat.errors import NewerSchema, RunFolderBusy, RunFolderError, StorageFull
 from siderostat.plan import GRADES
 from siderostat.record import Attempt, Protocol, Reason, Status
 from siderostat.store import OpenRun, Run
-
 from tests.records import cell, failed, ok
 
 
@@ -42,7 +42,7 @@ def test_what_was_appended_is_there(folder):
 def test_a_line_cut_off_in_the_middle_costs_itself_alone(folder, cut):
     fill(folder, 3)
     whole = journal(folder).read_bytes()
-    journal(folder).write_bytes(whole[:-cut - 1])
+    journal(folder).write_bytes(whole[: -cut - 1])
     with OpenRun(folder) as run:
         assert len(run.records) == 2
         run.append(ok(round=2))
@@ -108,7 +108,10 @@ def test_a_full_disk_leaves_the_journal_as_it_was(folder, monkeypatch, partial):
 
     with OpenRun(folder) as run:
         monkeypatch.setattr(os, "write", full)
-        with pytest.raises(StorageFull, match=r"No space left on device\); the 2 records before it are safe: free some space, then .*--resume"):
+        with pytest.raises(
+            StorageFull,
+            match=r"No space left on device\); the 2 records before it are safe: free some space, then .*--resume",
+        ):
             run.append(ok(round=2))
         monkeypatch.undo()
     assert journal(folder).read_bytes() == before

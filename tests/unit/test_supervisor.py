@@ -10,15 +10,22 @@ import time
 from pathlib import Path
 
 import pytest
+
 from siderostat import stats, supervisor
 from siderostat.child import Child, Lost
 from siderostat.record import Attempt, Protocol, Reason, Status
 from siderostat.workshop import Workshop
-
 from tests.records import cell
 
 QUICK = Protocol(bursts=4, burst_s=0.02, warmup_s=0.05, timeout_s=20)
-MOCK = {"device": "mock:step_s=0.005", "workload": "null", "variant": "nothing", "mode": "infer", "framework": "numpy", "size": "empty"}
+MOCK = {
+    "device": "mock:step_s=0.005",
+    "workload": "null",
+    "variant": "nothing",
+    "mode": "infer",
+    "framework": "numpy",
+    "size": "empty",
+}
 
 
 def attempt(workload: str, start: str = "warm", **protocol) -> Attempt:

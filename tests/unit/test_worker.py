@@ -8,11 +8,11 @@ import statistics
 
 import numpy as np
 import pytest
+
 from siderostat import worker
 from siderostat.devices.base import DeviceAdapter, OutOfCapacity, Program, Window
 from siderostat.record import Attempt, Protocol, Reason
 from siderostat.workloads.base import BadInput, Feed
-
 from tests.records import cell
 
 
@@ -70,7 +70,9 @@ def test_warm_up_that_never_gets_steady_ends_and_says_so():
     assert sum(answer["warmup"]["seconds"]) < 31 + 10
 
 
-@pytest.mark.parametrize(("step_s", "steps"), [(0.05, 1), (0.02, 1), (0.019, 2), (0.005, 4), (0.001, 32), (2e-6, 16384)])
+@pytest.mark.parametrize(
+    ("step_s", "steps"), [(0.05, 1), (0.02, 1), (0.019, 2), (0.005, 4), (0.001, 32), (2e-6, 16384)]
+)
 def test_the_block_is_the_smallest_power_of_two_that_lasts_long_enough(step_s, steps):
     assert bench(lambda n: step_s)._warm_up()["block_steps"] == steps
 
@@ -116,7 +118,9 @@ def test_each_failure_has_its_word(error, status, reason):
 
 
 def test_a_session_ends_with_its_first_failure(faulty):
-    attempt = Attempt(cell(workload=faulty("Wrong"), variant="only", mode="infer", framework="numpy", size="small"), 0, 0)
+    attempt = Attempt(
+        cell(workload=faulty("Wrong"), variant="only", mode="infer", framework="numpy", size="small"), 0, 0
+    )
     request = json.dumps({"do": "prepare", "attempt": dataclasses.asdict(attempt)})
     answers = list(worker.answers(iter([request, request])))
     assert answers == [{"status": "invalid", "reason": "wrong_result", "detail": "the sum is off by 3"}]

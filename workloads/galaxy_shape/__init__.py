@@ -28,7 +28,9 @@ class GalaxyShape(Workload):
     options: ClassVar[Mapping[str, Option]] = {
         "images": Option(512, "how many images are made and used"),
         "image_seed": Option(0, "which images are made"),
-        "catalogue": Option("", "path of a COSMOS catalogue of parametric galaxies; empty: a made-up one like it"),
+        "catalogue": Option(
+            "", "path of a COSMOS catalogue of parametric galaxies; empty: a made-up one like it", is_path=True
+        ),
     }
     reference = "Arcelin (2021), Comparison of Graphcore IPUs and Nvidia GPUs for cosmology applications"
 

@@ -63,7 +63,7 @@ class Catalogue(ABC):
 class SyntheticCatalogue(Catalogue):
     """Galaxies with the statistics of COSMOS at F814W < 25.2, without its file.
 
-    Number counts follow 10^(0.34 m) (slope as in Leauthaud et al. 2007), redshifts z^2 exp(-(z / z0)^1.5) with a
+    Number counts follow 10^(0.34 m), redshifts z^2 exp(-(z / z0)^1.5) with a
     median that grows with the magnitude. The other distributions were tuned until the percentiles of
     magnitude, redshift, index, radius and axis ratio were those of the published sample; correlations
     beyond those with the magnitude are not modelled.

@@ -21,6 +21,7 @@ from typing import Any, Dict, Iterator, Tuple
 
 import numpy as np
 
+from siderostat.workloads import cache
 from siderostat.workloads.base import BadInput
 from siderostat.workloads.galaxy_shape import cosmos, survey
 from siderostat.workloads.galaxy_shape.layers import LABELS
@@ -34,14 +35,6 @@ Part = Tuple[np.ndarray, np.ndarray]  # images, (64, 6, 64, 64), and labels, (64
 
 # What reading a damaged .npz can raise: a bad archive, a bad member, a bad array, bad JSON.
 _DAMAGE = (OSError, ValueError, KeyError, EOFError, RuntimeError, struct.error, zipfile.BadZipFile)
-
-
-def cache_root() -> Path:
-    """Return the folder for all that can be made again: $SIDEROSTAT_CACHE, or as the XDG rules say."""
-    chosen = os.environ.get("SIDEROSTAT_CACHE")
-    if chosen:
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "siderostat"
 
 
 class ImageSet:
@@ -59,7 +52,7 @@ class ImageSet:
         self._seed = seed
         self._catalogue = catalogue
         self.fingerprint = _fingerprint(seed, cosmos.identity(catalogue))
-        self.folder = cache_root() / "galaxy-shape" / self.fingerprint
+        self.folder = cache.root() / "galaxy-shape" / self.fingerprint
 
     def path(self, part: int) -> Path:
         """Return where a part lies once it is made."""

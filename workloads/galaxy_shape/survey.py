@@ -1,6 +1,7 @@
 """The survey that the images imitate: ten years of LSST in six bands, as in Arcelin (2021).
 
-Everything here is a plain constant, because all of it goes into the name under which images are cached.
+The values are those behind the published images; where they come from GalSim, it says so. Everything is a plain
+constant, because all of it goes into the name under which images are cached.
 """
 
 from __future__ import annotations
@@ -13,28 +14,28 @@ BANDS = "ugrizy"
 """The six LSST bands; the order of all arrays with a band dimension."""
 
 PIXELS = 64
-"""Pixels on a side of an image (Arcelin 2021)."""
+"""Pixels on a side of an image."""
 
 PIXEL_SCALE_ARCSEC = 0.2
-"""LSST pixel (Ivezic et al. 2019, table 1)."""
+"""LSST pixel."""
 
 PSF_FWHM_ARCSEC = 0.65
-"""Width of the Kolmogorov point spread function in every band: median zenith seeing (Ivezic et al. 2019)."""
+"""Full width at half maximum of the Kolmogorov point spread function, the same in every band."""
 
 EXPOSURES = (56, 80, 184, 184, 160, 160)
-"""Visits in ten years, by band (LSST Science Requirements Document, LPM-17, table 24, design value)."""
+"""Exposures in ten years, by band."""
 
 EXPOSURE_S = 15.0
-"""Seconds each of :data:`EXPOSURES` is taken to last. An LSST visit is two such; the published images use one."""
+"""Seconds that each of :data:`EXPOSURES` lasts."""
 
 ZERO_POINTS_MAG = (26.50, 28.30, 28.13, 27.79, 27.40, 26.58)
-"""Magnitude that gives one electron per second, by band (LSST SMTN-002)."""
+"""Magnitude that gives one electron per second, by band."""
 
 SKY_MAG_PER_ARCSEC2 = (22.95, 22.24, 21.20, 20.47, 19.60, 18.63)
-"""Brightness of the dark sky at zenith, by band (LSST SMTN-002)."""
+"""Brightness of the sky, by band."""
 
 LSST_DIAMETER_M = 6.68
-"""Diameter of a full circle with the collecting area of the LSST mirror (LSST Science Book, section 2)."""
+"""Diameter of a full circle with the collecting area of the LSST mirror."""
 
 HST_DIAMETER_M = 2.4
 """Diameter of the HST mirror, which the F814W magnitudes refer to (GalSim, ``COSMOSCatalog.hst_eff_area``)."""
@@ -46,7 +47,7 @@ HST_ZERO_POINT_MAG = 25.94
 """F814W magnitude that gives HST one electron per second (GalSim, ``COSMOSCatalog.getBandpass``)."""
 
 FAINTEST_R_MAG = 27.5
-"""Galaxies fainter than this in r are not kept: the depth of the ten-year LSST (Arcelin 2021)."""
+"""Galaxies fainter than this in r are not kept."""
 
 
 def sky_electrons() -> np.ndarray:

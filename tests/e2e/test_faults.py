@@ -1,0 +1,227 @@
+"""Whatever is killed, whenever: what was measured stays, and the same command goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from siderostat.record import Status
+from siderostat.store import Run
+from tests.conftest import command
+
+ROUNDS = 3
+
+
+def sweep(folder: Path, faulty, *names: str, extra: str = "") -> Path:
+    tables = "".join(f'[[sweep]]\nworkload = "{faulty(name)}"\nbatches = [1, 2]\n' for name in names)
+    path = folder / "sweep.toml"
+    path.write_text(extra + tables)
+    return path
+
+
+def start(*words: str | Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(command(["run", *words]), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def lines(folder: Path) -> list[str]:
+    journal = folder / "records.jsonl"
+    return journal.read_text().splitlines() if journal.exists() else []
+
+
+def wait_for_records(folder: Path, count: int, driver: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 60
+    while len(lines(folder)) < count and driver.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def workers() -> list[str]:
+    listed = subprocess.run(["ps", "-eo", "pid,ppid,stat,args"], capture_output=True, text=True, check=True).stdout
+    return [row for row in listed.splitlines() if "siderostat.worker" in row or "siderostat.forkserver" in row]
+
+
+def test_kill_9_of_the_driver_at_random_moments_loses_at_most_one_measurement(tmp_path, faulty, siderostat):
+    folder, path = tmp_path / "run", sweep(tmp_path, faulty, "Well")
+    dice = random.Random(4)
+    total = (2 + 1) * ROUNDS
+    before: list[str] = []
+    for _ in range(3):
+        driver = start(path, "-o", folder)
+        wait_for_records(folder, len(before) + 1, driver)
+        time.sleep(dice.uniform(0, 1.5))
+        driver.send_signal(signal.SIGKILL)
+        driver.wait()
+        assert Run(folder).warnings == []
+        now = lines(folder)
+        assert now[: len(before)] == before, "what was there was changed"
+        before = [line for line in now if is_whole(line)]
+    done = siderostat("run", path, "-o", folder)
+    assert done.returncode == 0, done.stderr
+    after = lines(folder)
+    assert after[: len(before)] == before
+    keys = [json.loads(line)["key"] for line in after]
+    assert len(keys) == len(set(keys)) == total, "an attempt was measured twice or not at all"
+
+
+def is_whole(line: str) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
+
+
+def test_nothing_of_a_killed_run_stays_behind(tmp_path, faulty):
+    driver = start(sweep(tmp_path, faulty, "Hangs"), "-o", tmp_path / "run")
+    deadline = time.monotonic() + 30
+    while not workers() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(1)
+    mine = [row for row in workers() if str(tmp_path) in row or row.split()[1] == str(driver.pid)]
+    assert mine
+    pids = {row.split()[0] for row in mine}
+    driver.kill()
+    driver.wait()
+    deadline = time.monotonic() + 10
+    while pids & {row.split()[0] for row in workers() if row.split()[2] != "Z"} and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not pids & {row.split()[0] for row in workers() if not row.split()[2].startswith("Z")}
+
+
+def test_kill_9_of_workers_at_random_moments_costs_them_alone(tmp_path, faulty):
+    folder = tmp_path / "run"
+    driver = start(sweep(tmp_path, faulty, "Well"), "-o", folder)
+    dice = random.Random(5)
+    killed = 0
+    while driver.poll() is None:
+        time.sleep(dice.uniform(0.5, 1.2))
+        victims = [row.split()[0] for row in workers() if row.split()[1] in forkservers_of(driver.pid)]
+        if victims and killed < 3:
+            os.kill(int(victims[0]), signal.SIGKILL)
+            killed += 1
+    assert killed > 0
+    _, errors = driver.communicate()
+    records = Run(folder).records
+    lost = [r for r in records if r.status is not Status.OK]
+    assert len(records) == 3 * ROUNDS, errors
+    assert 0 < len(lost) <= killed
+    assert all("ended by SIGKILL" in r.detail for r in lost)
+    assert driver.returncode == 3
+
+
+def forkservers_of(pid: int) -> set[str]:
+    return {row.split()[0] for row in workers() if row.split()[1] == str(pid)}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_says_how_to_go_on(tmp_path, faulty, siderostat, number):
+    folder = tmp_path / "run"
+    driver = start(sweep(tmp_path, faulty, "Well"), "-o", folder)
+    wait_for_records(folder, 1, driver)
+    driver.send_signal(number)
+    _, errors = driver.communicate(timeout=30)
+    assert driver.returncode == 130
+    assert f"records are safe: siderostat run --resume {folder}" in errors
+    assert "Traceback" not in errors
+    done = siderostat("run", "--resume", folder)
+    assert done.returncode == 0, done.stderr
+    assert len(Run(folder).records) == 3 * ROUNDS
+
+
+def test_crashes_and_hangs_are_records_the_sweep_goes_on_and_the_exit_code_says_so(tmp_path, faulty, siderostat):
+    path = sweep(tmp_path, faulty, "Hangs", "Killed", "Well", extra='timeout = "2s"\n')
+    done = siderostat("run", path, "-o", tmp_path / "run")
+    assert done.returncode == 3, done.stderr
+    by_name: dict[str, set[str]] = {}
+    for record in Run(tmp_path / "run").records:
+        by_name.setdefault(record.attempt.cell.workload.rpartition(":")[2], set()).add(record.status.value)
+    assert by_name == {"Hangs": {"timeout"}, "Killed": {"crash"}, "Well": {"ok"}, "null": {"ok"}}
+    assert "12 measurements failed; the first: " in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_running_out_of_memory_is_a_result_and_not_a_failure(tmp_path, faulty, siderostat):
+    plan_path, folder = tmp_path / "plan.json", tmp_path / "run"
+    made = siderostat("plan", sweep(tmp_path, faulty, "EatsMemory"), "-o", plan_path)
+    assert made.returncode == 0, made.stderr
+    plan = json.loads(plan_path.read_text())
+    for group in plan["groups"]:
+        for attempt in group:
+            attempt["protocol"]["memory_bytes"] = 1_500_000_000
+    plan_path.write_text(json.dumps(plan))
+    done = siderostat("run", plan_path, "-o", folder)
+    assert done.returncode == 0, done.stderr
+    reasons = {r.reason.value for r in Run(folder).records if r.reason}
+    assert reasons == {"oom_host"}
+
+
+def test_a_corrupt_last_line_is_left_out_and_measured_again(tmp_path, faulty, siderostat):
+    folder, path = tmp_path / "run", sweep(tmp_path, faulty, "Well")
+    assert siderostat("run", path, "-o", folder).returncode == 0
+    journal = folder / "records.jsonl"
+    whole = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join(whole[:-1]) + whole[-1][:-30] + "\n")
+    shown = siderostat("show", folder)
+    assert shown.returncode == 0
+    assert f"records.jsonl:{len(whole)}: left out, not a record" in shown.stderr
+    done = siderostat("run", path, "-o", folder)
+    assert done.returncode == 0, done.stderr
+    assert len(Run(folder).records) == len(whole)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of one megabyte; needs the right to mount."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True, check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip("no permission to mount a small tmpfs here")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_full_disk_ends_in_a_sentence_and_loses_nothing(tmp_path, faulty, siderostat, small_disk):
+    folder, path = small_disk / "run", sweep(tmp_path, faulty, "Well")
+    driver = start(path, "-o", folder)
+    wait_for_records(folder, 2, driver)
+    fill = small_disk / "fill"
+    with fill.open("wb") as file:
+        try:
+            while True:
+                file.write(b"x" * 4096)
+                file.flush()
+        except OSError:
+            pass
+    _, errors = driver.communicate(timeout=60)
+    assert driver.returncode == 2, errors
+    assert "No space left on device" in errors
+    assert f"siderostat run --resume {folder}" in errors
+    assert "Traceback" not in errors
+    kept = lines(folder)
+    assert len(kept) >= 2
+    assert Run(folder).warnings == []
+    fill.unlink()
+    done = siderostat("run", "--resume", folder)
+    assert done.returncode == 0, done.stderr
+    assert lines(folder)[: len(kept)] == kept
+    assert len(Run(folder).records) == 3 * ROUNDS
+
+
+def test_two_drivers_in_one_folder(tmp_path, faulty, siderostat):
+    folder, path = tmp_path / "run", sweep(tmp_path, faulty, "Well")
+    driver = start(path, "-o", folder)
+    wait_for_records(folder, 1, driver)
+    second = siderostat("run", path, "-o", folder)
+    assert second.returncode == 2
+    assert "another siderostat is measuring into" in second.stderr
+    driver.communicate(timeout=60)
+    assert driver.returncode == 0
