@@ -20,9 +20,9 @@ lint: $(VENV)/dev
 
 # The folders are not named after their packages, so what follows imports looks at an installed copy.
 types: $(VENV)/dev
-	rm -rf .types build && $(BIN)/pip install --quiet --no-deps --target .types .
-	cd .types && PYTHONPATH=. ../$(BIN)/lint-imports --no-cache --config ../pyproject.toml
-	cd .types && ../$(BIN)/mypy --config-file ../pyproject.toml -p siderostat
+	rm -rf build && $(BIN)/pip install --quiet --no-deps --target build/types .
+	cd build/types && PYTHONPATH=. ../../$(BIN)/lint-imports --no-cache --config ../../pyproject.toml
+	cd build/types && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p siderostat
 	$(BIN)/pyright --project pyproject.toml --pythonpath $(BIN)/python
 
 bench: $(VENV)/dev
@@ -36,4 +36,4 @@ $(VENV)/standard $(VENV)/dev: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .types build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

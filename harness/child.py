@@ -51,6 +51,7 @@ class Process(Protocol):
 
     def wait(self) -> End:
         """Wait for the end."""
+        ...
 
 
 class ColdProcess:

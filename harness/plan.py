@@ -26,13 +26,14 @@ class Grade:
     target: float | None = None  # stop a case when its 95 % half-width is at most this, relative
     case_s: float | None = None  # ... or after this much time on it
     repeats: int = 0  # how often a process measured under contention is repeated
+    warmup_limit_s: float = 30.0
     note: str = ""
 
 
 GRADES: Mapping[str, Grade] = {
     g.name: g
     for g in (
-        Grade("quick", 3, 3, "warm", note="indicative: three processes, a first look"),
+        Grade("quick", 3, 3, "warm", warmup_limit_s=5.0, note="indicative: three processes, a first look"),
         Grade("ci", 10, 10, "warm", repeats=2, note="ten processes: what a CI gate compares"),
         Grade(
             "publish", 10, 30, "cold", target=0.02, case_s=1200.0, repeats=2,

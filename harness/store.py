@@ -42,10 +42,7 @@ class Run:
             NewerSchema: if a newer siderostat wrote it.
         """
         self.folder = folder
-        if not (folder / "plan.json").is_file():
-            raise RunFolderError(
-                f"{folder} is not a run folder: it has no plan.json; give the folder that 'siderostat run' named"
-            )
+        _check_is_run(folder)
         self.plan = Plan.from_json(_read(folder / "plan.json"), str(folder / "plan.json"))
         self.manifest: dict[str, Any] = json.loads(_read(folder / "manifest.json"))
         self.warnings: list[str] = []
@@ -80,6 +77,7 @@ class OpenRun(Run):
     """The folder of one run, opened to be added to, by one process at a time."""
 
     def __init__(self, folder: Path) -> None:
+        _check_is_run(folder)
         self._lock = _lock(folder)
         self._journal = folder / JOURNAL
         mend_journal(self._journal)
@@ -236,6 +234,13 @@ def mend_journal(path: Path) -> None:
             file.write(b"\n")
         file.flush()
         os.fsync(file.fileno())
+
+
+def _check_is_run(folder: Path) -> None:
+    if not (folder / "plan.json").is_file():
+        raise RunFolderError(
+            f"{folder} is not a run folder: it has no plan.json; give the folder that 'siderostat run' named"
+        )
 
 
 def _lock(folder: Path) -> int:

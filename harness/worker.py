@@ -96,11 +96,12 @@ class Bench:
         """Run until it is warm and steady, and find the block size that suits.
 
         Blocks double until they last ``block_s``. Warm is: the steps and seconds of the protocol, and medians of
-        the last two windows that agree; where they do not, as long again, up to ``warmup_limit_s``.
+        the last two windows that agree; where they do not, one more window, and so on up to ``warmup_limit_s``.
+        Doubling the warm-up instead costs most of a minute as soon as a noisy machine makes windows differ by chance.
         """
         protocol = self.attempt.protocol
         windows: List[Window] = []
-        block_steps, elapsed_s, until_s = 1, 0.0, protocol.warmup_s
+        block_steps, elapsed_s, enough = 1, 0.0, 2 * _WINDOW
         steady = False
         while not steady:
             window = self.program.run(block_steps)
@@ -108,13 +109,12 @@ class Bench:
             elapsed_s += window.seconds
             if window.seconds < protocol.block_s:
                 block_steps *= 2
-            if sum(w.steps for w in windows) < protocol.warmup_steps or elapsed_s < until_s:
-                continue
-            steady = _agree(windows)
-            if not steady and elapsed_s > protocol.warmup_limit_s:
+            if elapsed_s > protocol.warmup_limit_s:
                 break
-            if len(windows) >= 2 * _WINDOW:
-                until_s = 2 * elapsed_s
+            is_due = sum(w.steps for w in windows) >= protocol.warmup_steps and elapsed_s >= protocol.warmup_s
+            if is_due and len(windows) >= enough:
+                steady = _agree(windows)
+                enough = len(windows) + _WINDOW
         step_s = _median_step_s(windows[-2 * _WINDOW :])
         return {
             "warmup": {
@@ -165,8 +165,6 @@ def _median_step_s(windows: List[Window]) -> float:
 
 def _agree(windows: List[Window]) -> bool:
     """Say whether the medians of the last two groups of ``_WINDOW`` samples are within ``_AGREE`` of each other."""
-    if len(windows) < 2 * _WINDOW:
-        return False
     early, late = _median_step_s(windows[-2 * _WINDOW : -_WINDOW]), _median_step_s(windows[-_WINDOW:])
     return abs(late - early) <= _AGREE * early
 

@@ -41,7 +41,7 @@ def main(arguments: argparse.Namespace, words: Sequence[str]) -> int:
                 f"interrupted; {len(run.records)} records are safe: siderostat run --resume {folder}"
             ) from None
         written = report_command.write([run], folder / "report")
-        return _conclude(run, written["html"], arguments.json)
+        return _conclude(run, written["report.html"], arguments.json)
 
 
 def _folder(arguments: argparse.Namespace) -> Path:

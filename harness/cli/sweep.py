@@ -37,7 +37,9 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
         budget_s = _TOUR_BUDGET_S
     timeout_s = config.parse_duration(arguments.timeout, "--timeout: ") if arguments.timeout else sweep.timeout_s
     protocol = Protocol(
-        timeout_s=timeout_s or Protocol.timeout_s, memory_bytes=int(_MEMORY_SHARE * provenance.available_memory_bytes())
+        timeout_s=timeout_s or Protocol.timeout_s,
+        warmup_limit_s=grade.warmup_limit_s,
+        memory_bytes=int(_MEMORY_SHARE * provenance.available_memory_bytes()),
     )
     seed = sweep.seed if arguments.seed is None else arguments.seed
     return plan.make(config.cells(sweep), sweep.name, grade, seed, protocol, budget_s, sweep.pythons)

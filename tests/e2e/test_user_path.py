@@ -161,7 +161,7 @@ def test_nothing_measured_is_exit_code_4(siderostat, faulty, tmp_path):
         (["run", "--set", "imags=3"], "unknown option 'imags'; did you mean 'images'?"),
         (["run", "--budget", "soon"], "--budget: 'soon' is no duration"),
         (["run", "nothing.toml"], "cannot read the sweep file nothing.toml"),
-        (["run", "--resume", "nowhere"], "cannot write to nowhere: No such file or directory"),
+        (["run", "--resume", "nowhere"], "nowhere is not a run folder: it has no plan.json"),
         (["show", "nowhere"], "nowhere is not a run folder"),
         (["report", "nowhere"], "nowhere is not a run folder"),
         (["run", "-o", "/proc/run"], "cannot write the run folder /proc/run"),

@@ -157,7 +157,8 @@ def _check_columns(path: Path) -> None:
 
     try:
         with fits.open(path) as file:
-            types = file[1].columns.dtype
+            table: Any = file[1]
+            types = table.columns.dtype
             widths = {name: int(np.prod(types[name].shape)) for name in types.names}
     except (OSError, IndexError, AttributeError) as error:
         raise BadInput(f"{path} is not a FITS file with a table of galaxies: {error}") from error

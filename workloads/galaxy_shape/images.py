@@ -8,7 +8,7 @@ is the plain way, six drawings of a chromatic object, that it is tested and time
 from __future__ import annotations
 
 import math
-from typing import Any, Tuple
+from typing import Any, Iterator, Tuple
 
 import numpy as np
 
@@ -60,7 +60,7 @@ class Camera:
         Galaxies tens of arcseconds across do not, nor very thin ones with bright wings. The made-up catalogue has
         none in 20,000; in a real one they come from fits that went astray.
         """
-        convolved = (self._galsim.Convolve([self._profile(c), self.psf]) for c in galaxy.components)
+        convolved: Iterator[Any] = (self._galsim.Convolve([self._profile(c), self.psf]) for c in galaxy.components)
         return all(2 * c.maxk <= LARGEST_TRANSFORM * c.stepk for c in convolved)
 
     def draw(self, galaxy: Galaxy) -> np.ndarray:
