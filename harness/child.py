@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -76,7 +77,10 @@ class ColdProcess:
 
 
 class ForkServer:
-    """The process that warm workers are forked from. It starts with the first of them."""
+    """The process that warm workers are forked from. It starts with the first of them.
+
+    Several threads may wait for workers at a time: while inputs are made, each core has a thread that asks.
+    """
 
     def __init__(self, modules: Sequence[str], log: Path) -> None:
         self._modules = list(modules)
@@ -85,6 +89,7 @@ class ForkServer:
         self._control: socket.socket | None = None
         self._lines: Iterator[str] = iter(())
         self._ends: dict[int, End] = {}
+        self._reading = threading.Lock()
 
     def start(self) -> None:
         """Start the server and wait until it has imported its modules."""
@@ -99,24 +104,26 @@ class ForkServer:
 
     def fork(self, fd: int, log: Path) -> int:
         """Fork a worker that serves ``fd``; return its process id."""
-        if self._popen is None or self._popen.poll() is not None:
-            self.close()
-            self.start()
-        assert self._control is not None
-        socket.send_fds(self._control, [json.dumps({"log": str(log)}).encode()], [fd])
-        while True:
-            message = self._read()
-            if "pid" in message:
-                return int(message["pid"])
+        with self._reading:
+            if self._popen is None or self._popen.poll() is not None:
+                self.close()
+                self.start()
+            assert self._control is not None
+            socket.send_fds(self._control, [json.dumps({"log": str(log)}).encode()], [fd])
+            while "pid" not in (message := self._read()):
+                continue
+            self._ends.pop(message["pid"], None)  # of an earlier process with the same number
+            return int(message["pid"])
 
     def wait(self, pid: int) -> End:
         """Wait for the end of a worker; of one whose server died too, no more is known than that it was killed."""
-        while pid not in self._ends:
-            try:
-                self._read()
-            except Lost:
-                return End(-signal.SIGKILL, 0)
-        return self._ends.pop(pid)
+        with self._reading:
+            while pid not in self._ends:
+                try:
+                    self._read()
+                except Lost:
+                    return End(-signal.SIGKILL, 0)
+            return self._ends[pid]
 
     def _read(self) -> dict[str, Any]:
         try:

@@ -55,8 +55,10 @@ def _share_out(
 
     def one(part: int) -> None:
         child = idle.get()
-        make_part(child, part)
-        idle.put(child)
+        try:
+            make_part(child, part)
+        finally:
+            idle.put(child)
 
     pool = ThreadPoolExecutor(len(children))
     try:

@@ -1,1 +1,60 @@
-"""The report: from records to tables, charts and pages."""
+"""The report: from records to tables, charts and pages.
+
+Importing this package loads none of pandas, altair, vl-convert and jinja2; :func:`write` does.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from siderostat.reports.run import RunData
+
+__all__ = ["RunData", "write"]
+
+
+def write(runs: Sequence[RunData], folder: Path) -> dict[str, Path]:
+    """Write ``report.html``, ``report.md``, ``report.csv``, ``records.csv`` and ``report.json``.
+
+    Each file is replaced as a whole: whoever reads meanwhile sees the old one or the new one. Nothing is written
+    unless all of them could be made.
+
+    Args:
+        runs: one run, or several to set side by side.
+        folder: where the files go; made where it is missing.
+
+    Returns:
+        File name -> path.
+
+    Raises:
+        ValueError: if there is no run.
+        ModuleNotFoundError: if altair, vl-convert or jinja2 is missing.
+        OSError: if the folder cannot be written.
+    """
+    from siderostat.reports import csv, html, json, markdown
+    from siderostat.reports.document import document
+
+    if not runs:
+        raise ValueError("a report needs at least one run")
+    content = document(runs)
+    texts = {
+        "report.html": html.text(content),
+        "report.md": markdown.text(content),
+        "report.csv": csv.cases(runs),
+        "records.csv": csv.processes(runs),
+        "report.json": json.text(runs, content),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    return {name: _replace(folder / name, text) for name, text in texts.items()}
+
+
+def _replace(path: Path, text: str) -> Path:
+    """Write a file as a whole, or leave the old one as it was."""
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        new.write_text(text, encoding="utf-8", newline="")
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
+    return path

@@ -90,6 +90,11 @@ class PartsFail(Well):
             raise BadInput("part 2 cannot be made: the catalogue has no column 'mag'")
 
 
+class AllPartsFail(PartsFail):
+    def make_part(self, spec, part):
+        raise BadInput(f"part {part} cannot be made: the catalogue has no column 'mag'")
+
+
 class DiesLate(Well):
     """Measures some bursts, then is gone."""
 

@@ -11,7 +11,7 @@ import pytest
 
 from siderostat.store import Run
 
-SMALL = ["-w", "galaxy-shape", "-b", "2,4", "--set", "images=64", "-d", "cpu"]
+SMALL = ["-w", "galaxy-shape", "-b", "2,4", "--set", "images=64", "-d", "cpu:threads=1"]
 
 
 @pytest.fixture(scope="module")

@@ -147,12 +147,13 @@ def test_a_process_is_repeated_twice_at_most(tmp_path, monkeypatch):
     assert "noisy" in stats.case(records).flags
 
 
-def test_inputs_that_cannot_be_made_spoil_their_workload_only(tmp_path, faulty):
-    bad = mock_cell(workload=faulty("PartsFail"), variant="only", size="small", device="cpu")
+@pytest.mark.parametrize("name", ["PartsFail", "AllPartsFail"])
+def test_inputs_that_cannot_be_made_spoil_their_workload_only(tmp_path, faulty, name):
+    bad = mock_cell(workload=faulty(name), variant="only", size="small", device="cpu")
     _, records = work(make(tmp_path / "run", [bad, mock_cell()]))
     by_status = {s: [r for r in records if r.status is s] for s in (Status.OK, Status.UNAVAILABLE)}
     assert (len(by_status[Status.OK]), len(by_status[Status.UNAVAILABLE])) == (3, 3)
-    assert "part 2 cannot be made: the catalogue has no column 'mag'" in by_status[Status.UNAVAILABLE][0].detail
+    assert "cannot be made: the catalogue has no column 'mag'" in by_status[Status.UNAVAILABLE][0].detail
     assert by_status[Status.UNAVAILABLE][0].reason is Reason.BAD_INPUT
 
 

@@ -8,7 +8,7 @@ is the plain way, six drawings of a chromatic object, that it is tested and time
 from __future__ import annotations
 
 import math
-from typing import Any, Iterator, Tuple
+from typing import Any, Tuple
 
 import numpy as np
 
@@ -37,7 +37,7 @@ class Camera:
     def __init__(self) -> None:
         import galsim
 
-        self._galsim = galsim
+        self._galsim: Any = galsim
         self.psf = galsim.Kolmogorov(fwhm=PSF_FWHM_ARCSEC)
         self.bandpasses = [galsim.Bandpass(f"LSST_{band}.dat", wave_type="nm") for band in BANDS]
         self._reference = galsim.Bandpass("ACS_wfc_F814W.dat", wave_type="nm").withZeropoint(HST_ZERO_POINT_MAG)
@@ -60,7 +60,7 @@ class Camera:
         Galaxies tens of arcseconds across do not, nor very thin ones with bright wings. The made-up catalogue has
         none in 20,000; in a real one they come from fits that went astray.
         """
-        convolved: Iterator[Any] = (self._galsim.Convolve([self._profile(c), self.psf]) for c in galaxy.components)
+        convolved = (self._galsim.Convolve([self._profile(c), self.psf]) for c in galaxy.components)
         return all(2 * c.maxk <= LARGEST_TRANSFORM * c.stepk for c in convolved)
 
     def draw(self, galaxy: Galaxy) -> np.ndarray:

@@ -1,0 +1,202 @@
+"""Charts of one workload, variant and mode: throughput, training time beside published times, peak memory.
+
+A chart is a Vega-Lite description; :func:`svg` draws it. Measured points are filled, modelled, estimated and emulated
+ones open, published ones grey diamonds and triangles on dashed lines.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+
+from siderostat.reports import theme
+from siderostat.reports.glossary import OPEN
+from siderostat.reports.labels import BYTE_UNITS, capital, count, plural, scale, series, spread
+from siderostat.reports.published import PROVENANCE, Curve
+from siderostat.reports.published.arcelin2021 import EPOCHS, IMAGES_PER_EPOCH, TASK
+from siderostat.reports.rows import Row
+from siderostat.stats import Estimate
+
+SHAPES = {"measured": "circle", "modelled": "circle", "estimated": "triangle-up", "emulated": "square"}
+PUBLISHED_SHAPES = ("diamond", "triangle-down")
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart and what stands beside it.
+
+    Attributes:
+        name: ``throughput``, ``training_time`` or ``memory``.
+        title: heading in words.
+        caption: what the marks mean and what is missing.
+        spec: Vega-Lite description.
+    """
+
+    name: str
+    title: str
+    caption: str
+    spec: dict[str, Any]
+
+
+def charts(table: Sequence[Row], curves: Sequence[Curve]) -> Iterator[Chart]:
+    """Yield the charts of the rows of one workload, variant and mode; none where nothing was measured."""
+    timed = [r for r in table if r.time is not None]
+    if not timed:
+        return
+    names = dict(zip(map(id, timed), series(timed), strict=True))
+    missing = _missing(table)
+    yield _throughput(timed, names, missing)
+    if curves:
+        yield _training_time(timed, names, curves, missing)
+    with_memory = [r for r in timed if r.peak_bytes is not None]
+    if with_memory:
+        yield _memory(with_memory, names)
+
+
+def svg(chart: Chart, prefix: str) -> str:
+    """Draw a chart as an ``<svg>`` element to stand within a page.
+
+    Args:
+        chart: what to draw.
+        prefix: put before the element's ids, which must differ from those of other charts on the page.
+    """
+    import vl_convert
+
+    text: str = vl_convert.vegalite_to_svg(chart.spec)
+    text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text)
+    return re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}-", text)
+
+
+def _throughput(timed: Sequence[Row], names: dict[int, str], missing: str) -> Chart:
+    """Chart items per second over batch size."""
+    items = plural(timed[0].item or "item")
+    points = [_point(names[id(r)], r.provenance, r.batch, rate) for r in timed if (rate := r.rate) is not None]
+    title = f"{capital(items)} per second"
+    return Chart("throughput", "Throughput", f"{_intervals(timed)}{missing}", _spec(points, title))
+
+
+def _training_time(timed: Sequence[Row], names: dict[int, str], curves: Sequence[Curve], missing: str) -> Chart:
+    """Chart the time for the published task over batch size, measured and published."""
+    items = float(EPOCHS * IMAGES_PER_EPOCH)
+    points = [
+        _point(names[id(r)], r.provenance, r.batch, time.times(items)) for r in timed if (time := r.time) is not None
+    ]
+    for curve in curves:
+        for batch, seconds in zip(curve.batches, curve.seconds, strict=True):
+            points.append(_point(curve.label, PROVENANCE, batch, _alone(seconds)))
+    caption = (
+        f"Time for {TASK}, at the steady time per image measured here; building, compiling and the first step are left "
+        f"out. Grey, dashed: published, see the caveats. {_intervals(timed)}{missing}"
+    )
+    return Chart("training_time", f"Time for {TASK}", caption, _spec(points, f"Seconds for {TASK}", log=True))
+
+
+def _memory(known: Sequence[Row], names: dict[int, str]) -> Chart:
+    """Chart peak memory over batch size."""
+    peaks = [(r, float(r.peak_bytes or 0)) for r in known]
+    name, unit = scale(max(b for _, b in peaks), BYTE_UNITS)
+    points = [_point(names[id(r)], r.provenance, r.batch, _alone(b / unit)) for r, b in peaks]
+    spec = _spec(points, f"Peak memory ({name})")
+    return Chart("memory", "Peak memory", "Largest over the processes of a case.", spec)
+
+
+def _point(name: str, provenance: str | None, batch: int, figure: Estimate) -> dict[str, Any]:
+    """Return one datum."""
+    ends = {"low": figure.low, "high": figure.high}
+    return {"series": name, "provenance": provenance, "batch": batch, "value": figure.value, **ends}
+
+
+def _alone(value: float) -> Estimate:
+    """Return a figure that has no interval."""
+    return Estimate(value, None, None, 1)
+
+
+def _value_axis(points: Sequence[dict[str, Any]], title: str, log: bool) -> alt.Y:
+    """Return an axis from 0; a logarithmic one with ticks at 1, 2, 5 where asked for or where values span much."""
+    ends = [x for p in points for x in (p["value"], p["low"], p["high"]) if x is not None]
+    if not log and not theme.is_log(ends, theme.LOG_VALUE):
+        return alt.Y("value:Q", title=title, scale=alt.Scale(zero=True))
+    ticks = theme.ticks_125(min(ends), max(ends))
+    bounds = alt.Scale(type="log", domain=[ticks[0], ticks[-1]], nice=False)
+    return alt.Y("value:Q", title=title, scale=bounds, axis=alt.Axis(values=ticks, format=",~r"))
+
+
+def _spec(points: list[dict[str, Any]], title: str, log: bool = False) -> dict[str, Any]:
+    """Return lines, interval bars and points over batch size."""
+    look = _looks(points)
+    domain = list(look)
+    batches = sorted({p["batch"] for p in points})
+    x = alt.X(
+        "batch:Q",
+        title="Batch size",
+        scale=alt.Scale(**theme.batch_scale(batches)),
+        axis=alt.Axis(values=batches, format="d", labelOverlap=True),
+    )
+
+    def by_series(values: list[Any]) -> alt.Scale:
+        return alt.Scale(domain=domain, range=values)
+
+    legend = alt.Legend(title=None, columns=1)
+    stroke = alt.Stroke("series:N", scale=by_series([v["colour"] for v in look.values()]), legend=legend)
+    fill = alt.Fill("series:N", scale=by_series([v["fill"] for v in look.values()]), legend=legend)
+    shape = alt.Shape("series:N", scale=by_series([v["shape"] for v in look.values()]), legend=legend)
+    dash = alt.StrokeDash("series:N", scale=by_series([v["dash"] for v in look.values()]), legend=None)
+    base = alt.Chart(alt.InlineData(values=points)).encode(x=x, y=_value_axis(points, title, log))
+    lines = base.mark_line(strokeWidth=1.4, opacity=0.6).encode(stroke=stroke, strokeDash=dash)
+    bars = (
+        base.transform_filter("isValid(datum.low)")
+        .mark_rule(strokeWidth=2.2)
+        .encode(y=alt.Y("low:Q", title=title), y2="high:Q", stroke=stroke)
+    )
+    marks = base.mark_point(size=58, strokeWidth=1.7, opacity=1).encode(stroke=stroke, fill=fill, shape=shape)
+    chart = (lines + bars + marks).properties(width=theme.WIDTH, height=theme.HEIGHT)
+    spec: dict[str, Any] = chart.to_dict()
+    spec["config"] = theme.CONFIG
+    return spec
+
+
+def _looks(points: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return colour, fill, shape and dash of every series, in order of first appearance."""
+    look: dict[str, dict[str, Any]] = {}
+    ours = published = 0
+    for p in points:
+        name, provenance = p["series"], p["provenance"]
+        if name in look:
+            continue
+        if provenance == PROVENANCE:
+            colour = theme.PUBLISHED_GREYS[published % len(theme.PUBLISHED_GREYS)]
+            shape = PUBLISHED_SHAPES[published % len(PUBLISHED_SHAPES)]
+            look[name] = {"colour": colour, "fill": colour, "shape": shape, "dash": [5, 4]}
+            published += 1
+            continue
+        colour = theme.OKABE_ITO[ours % len(theme.OKABE_ITO)]
+        fill = "white" if provenance in OPEN else colour
+        look[name] = {"colour": colour, "fill": fill, "shape": SHAPES.get(provenance, "cross"), "dash": [1, 0]}
+        ours += 1
+    return look
+
+
+def _intervals(timed: Sequence[Row]) -> str:
+    """Say what the bars are, and where there are none."""
+    single = sum(r.n_processes < 2 for r in timed)
+    if single == len(timed):
+        return "No intervals: one process per case."
+    n = spread(r.n_processes for r in timed if r.n_processes > 1)
+    text = f"Bars: 95 % intervals over {n} processes; where none is to be seen it is smaller than the mark."
+    return text + (f" {count(single, 'case')} of one process: no interval." if single else "")
+
+
+def _missing(table: Sequence[Row]) -> str:
+    """Say which batch sizes have no figure, and why."""
+    gone = [r for r in table if r.time is None]
+    if not gone:
+        return ""
+    return (
+        " No figure at "
+        + ", ".join(f"batch {r.batch} on {r.device}{r.run and f', run {r.run}'} ({r.status})" for r in gone)
+        + "."
+    )

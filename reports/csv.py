@@ -1,0 +1,32 @@
+"""Rows as comma-separated values: what :mod:`siderostat.reports.frame` holds, at full precision, without pandas."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from siderostat.reports.processes import COLUMNS, all_process_rows
+from siderostat.reports.rows import flat_rows, rows
+from siderostat.reports.run import RunData
+
+
+def cases(runs: Sequence[RunData]) -> str:
+    """Return ``report.csv``: one row for each case. What is not known is an empty field."""
+    return _text(flat_rows(rows(runs), with_run=len(runs) > 1))
+
+
+def processes(runs: Sequence[RunData]) -> str:
+    """Return ``records.csv``: one row for each process, the null workload's too."""
+    return _text(all_process_rows(runs), COLUMNS)
+
+
+def _text(table: Iterable[Mapping[str, Any]], columns: Sequence[str] = ()) -> str:
+    """Return rows of equal keys as text; Python writes floats so that reading gives the same float again."""
+    held = list(table)
+    file = io.StringIO(newline="")
+    writer = csv.DictWriter(file, list(held[0]) if held else columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(held)
+    return file.getvalue()

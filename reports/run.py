@@ -1,0 +1,86 @@
+"""What a report is made from: runs as the store hands them over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from siderostat.record import Protocol, Provenance, Record
+from siderostat.stats import Case, Estimate, cases
+
+NULL_WORKLOAD = "null"  # does nothing: its time per step is what the harness itself costs
+
+
+@dataclass(frozen=True)
+class RunData:
+    """One run folder, read.
+
+    Attributes:
+        folder: where the run lies.
+        manifest: ``manifest.json``; any key may be missing.
+        records: all records, in the order of writing.
+        warnings: sentences about what was left out on reading, such as torn journal lines.
+    """
+
+    folder: Path
+    manifest: dict[str, Any]
+    records: list[Record]
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def label(self) -> str:
+        """The run's name: the manifest's identifier, else the folder's name."""
+        return str(self.manifest.get("run") or self.folder.name)
+
+    @property
+    def grade(self) -> str:
+        """``quick``, ``ci``, ``publish``, or empty where the manifest does not say."""
+        return str(self.manifest.get("grade") or "")
+
+    @cached_property
+    def cases(self) -> list[Case]:
+        """Every cell but those of the null workload, estimated."""
+        return cases(r for r in self.records if r.attempt.cell.workload != NULL_WORKLOAD)
+
+    @cached_property
+    def overheads(self) -> list[Case]:
+        """The null workload's cells; ``seconds_per_item`` is seconds per step, since its item is the step."""
+        return cases(r for r in self.records if r.attempt.cell.workload == NULL_WORKLOAD)
+
+    @property
+    def null_seconds_per_step(self) -> Estimate | None:
+        """The harness's own time in seconds per step, the largest where several were measured; None: not measured."""
+        known = [c.seconds_per_item for c in self.overheads if c.provenance is Provenance.MEASURED]
+        return max((e for e in known if e is not None), key=lambda e: e.value, default=None)
+
+    @property
+    def shortest_step(self) -> tuple[Case, float] | None:
+        """The measured case with the shortest step, and that step in seconds; None where none was measured."""
+        steps = [
+            (case, case.seconds_per_item.value * items)
+            for case in self.cases
+            if case.seconds_per_item is not None and case.provenance is Provenance.MEASURED
+            for items in [next(r.items_per_step for r in case.records if r.items_per_step)]
+            if items is not None
+        ]
+        return min(steps, key=lambda step: step[1], default=None)
+
+    @property
+    def protocols(self) -> list[Protocol]:
+        """The distinct protocols of the records, in order of first appearance."""
+        found: list[Protocol] = []
+        for record in self.records:
+            if record.attempt.protocol not in found:
+                found.append(record.attempt.protocol)
+        return found
+
+
+def run_names(runs: Sequence[RunData]) -> list[str]:
+    """Return a name for each run, all different: a second one of the same name gets " (2)"."""
+    labels = [run.label for run in runs]
+    return [
+        label if (nth := labels[: i + 1].count(label)) == 1 else f"{label} ({nth})" for i, label in enumerate(labels)
+    ]
