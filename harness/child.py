@@ -62,7 +62,7 @@ class ColdProcess:
         with log.open("ab") as sink:
             self._popen = subprocess.Popen(
                 [python, "-m", "siderostat.worker", str(fd), str(os.getpid())],
-                stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, pass_fds=[fd], start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, pass_fds=[fd], start_new_session=True, env=_environment(),
             )  # fmt: skip
         self.pid = self._popen.pid
         self._end: End | None = None
@@ -97,7 +97,7 @@ class ForkServer:
         with theirs, self._log.open("ab") as sink:
             self._popen = subprocess.Popen(
                 [sys.executable, "-m", "siderostat.forkserver", str(theirs.fileno()), str(os.getpid()), *self._modules],
-                stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, pass_fds=[theirs.fileno()], start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, pass_fds=[theirs.fileno()], start_new_session=True, env=_environment(),
             )  # fmt: skip
         self._lines = iter(self._control.makefile("r", encoding="utf-8"))
         self._read()
@@ -248,6 +248,11 @@ class Child:
         except (ProcessLookupError, PermissionError):
             with contextlib.suppress(ProcessLookupError):  # it had no session of its own yet, or has ended
                 os.kill(self.process.pid, signal.SIGKILL)
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment of a worker: without the current folder on the path, where a random.py may lie."""
+    return {**os.environ, "PYTHONSAFEPATH": "1"}
 
 
 def _maxrss_bytes(maxrss: int) -> int:

@@ -23,7 +23,6 @@ _LEAST_MEMORY_BYTES = 2_000_000_000
 _NEEDED = {
     "torch": "torch",
     "galsim": "sky",
-    "pandas": "report",
     "altair": "report",
     "vl_convert": "report",
     "jinja2": "report",

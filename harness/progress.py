@@ -139,7 +139,7 @@ class Live:
         self._clock.finished(record)
         self._bar.advance(self._task)
         if record.status is not Status.OK:
-            self._bar.console.print(described(record), markup=False, highlight=False)
+            self._bar.console.print(described(record), markup=False, highlight=False, soft_wrap=True)
 
     def _show(self, text: str) -> None:
         self._bar.update(self._task, description=text, refresh=True)

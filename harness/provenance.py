@@ -81,13 +81,16 @@ def utc_now() -> str:
 
 
 def _commit() -> dict[str, Any]:
-    """Return commit and state of the checkout that siderostat runs from; None where it runs from an installed copy."""
+    """Return the commit that siderostat runs from, and a hash of what is not committed, False where nothing is.
+
+    Both are None where it runs from an installed copy.
+    """
     root = Path(siderostat.__file__).resolve().parent.parent
     if not (root / ".git").exists():
         return {"commit": None, "dirty": None}
     commit = _git(root, "rev-parse", "HEAD")
     diff = _git(root, "diff", "HEAD")
-    dirty = hashlib.blake2b(diff.encode(), digest_size=6).hexdigest() if diff else None
+    dirty = hashlib.blake2b(diff.encode(), digest_size=6).hexdigest() if diff else False
     return {"commit": commit or None, "dirty": dirty}
 
 

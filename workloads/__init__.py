@@ -45,6 +45,7 @@ def _from_file(name: str) -> Workload:
     if spec is None or spec.loader is None:
         raise LookupError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
+    sys.path.append(str(Path(path).resolve().parent))  # for what lies beside it; last, so that it hides nothing
     sys.modules[module_name] = module
     spec.loader.exec_module(module)
     found = getattr(module, attribute, None)

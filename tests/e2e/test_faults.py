@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import random
 import signal
 import subprocess
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from siderostat.record import Status
@@ -44,9 +44,17 @@ def wait_for_records(folder: Path, count: int, driver: subprocess.Popen[str]) ->
         time.sleep(0.02)
 
 
-def workers() -> list[str]:
-    listed = subprocess.run(["ps", "-eo", "pid,ppid,stat,args"], capture_output=True, text=True, check=True).stdout
-    return [row for row in listed.splitlines() if "siderostat.worker" in row or "siderostat.forkserver" in row]
+def family(driver: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Return the driver's fork servers and workers, whole generations of them."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(driver.pid).children(recursive=True)
+    return []
+
+
+def is_running(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def test_kill_9_of_the_driver_at_random_moments_loses_at_most_one_measurement(tmp_path, faulty, siderostat):
@@ -82,19 +90,17 @@ def is_whole(line: str) -> bool:
 
 def test_nothing_of_a_killed_run_stays_behind(tmp_path, faulty):
     driver = start(sweep(tmp_path, faulty, "Hangs"), "-o", tmp_path / "run")
-    deadline = time.monotonic() + 30
-    while not workers() and time.monotonic() < deadline:
+    deadline = time.monotonic() + 60
+    while len(family(driver)) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
-    time.sleep(1)
-    mine = [row for row in workers() if str(tmp_path) in row or row.split()[1] == str(driver.pid)]
-    assert mine
-    pids = {row.split()[0] for row in mine}
+    relatives = family(driver)
+    assert len(relatives) >= 2, "a fork server and a worker"
     driver.kill()
     driver.wait()
     deadline = time.monotonic() + 10
-    while pids & {row.split()[0] for row in workers() if row.split()[2] != "Z"} and time.monotonic() < deadline:
+    while any(map(is_running, relatives)) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not pids & {row.split()[0] for row in workers() if not row.split()[2].startswith("Z")}
+    assert not any(map(is_running, relatives))
 
 
 def test_kill_9_of_workers_at_random_moments_costs_them_alone(tmp_path, faulty):
@@ -104,10 +110,11 @@ def test_kill_9_of_workers_at_random_moments_costs_them_alone(tmp_path, faulty):
     killed = 0
     while driver.poll() is None:
         time.sleep(dice.uniform(0.5, 1.2))
-        victims = [row.split()[0] for row in workers() if row.split()[1] in forkservers_of(driver.pid)]
-        if victims and killed < 3:
-            os.kill(int(victims[0]), signal.SIGKILL)
-            killed += 1
+        workers = [p for p in family(driver) if p.ppid() != driver.pid] if killed < 3 else []
+        for worker in workers[:1]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                worker.kill()
+                killed += 1
     assert killed > 0
     _, errors = driver.communicate()
     records = Run(folder).records
@@ -116,10 +123,6 @@ def test_kill_9_of_workers_at_random_moments_costs_them_alone(tmp_path, faulty):
     assert 0 < len(lost) <= killed
     assert all("ended by SIGKILL" in r.detail for r in lost)
     assert driver.returncode == 3
-
-
-def forkservers_of(pid: int) -> set[str]:
-    return {row.split()[0] for row in workers() if row.split()[1] == str(pid)}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -182,6 +182,27 @@ def test_a_catalogue_that_is_not_there(siderostat, tmp_path):
     assert {r.reason.value for r in Run(tmp_path / "run").records if r.reason} == {"bad_input"}
 
 
+def test_files_in_the_users_folder_hide_no_module_of_ours(tmp_path):
+    for name in ("random", "json", "reports", "numpy", "record"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong module was imported')")
+    script = Path(sys.executable).with_name("siderostat")
+    words = [script, "run", "-w", "null", "-d", "mock", "-o", "run"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(Run(tmp_path / "run").records) == 3
+
+
+def test_a_users_workload_may_import_what_lies_beside_it(siderostat, tmp_path, faulty):
+    source = faulty("Well").rpartition(":")[0]
+    (tmp_path / "mine.py").write_text(
+        f"from beside import NAME\nexec(open({source!r}).read())\nclass Mine(Well):\n    item = NAME\n"
+    )
+    (tmp_path / "beside.py").write_text("NAME = 'pebble'\n")
+    done = siderostat("run", "-w", "mine.py:Mine", "-d", "mock", "-b", "1", "-o", "run")
+    assert done.returncode == 0, done.stderr
+    assert "pebbles per second" in done.stdout
+
+
 def test_help_names_the_exit_codes(siderostat):
     for words in (["--help"], ["run", "--help"]):
         text = siderostat(*words).stdout

@@ -222,7 +222,8 @@ def test_a_manifest_of_the_wrong_shape_does_not_stop_a_report(tmp_path):
         "environments": {"a": None, "b": {"cores": "two", "packages": None}},
         "x": [1, None],
     }
-    reports.write([RunData(Path("x"), manifest, timed())], tmp_path)
+    paths = reports.write([RunData(Path("x"), manifest, timed())], tmp_path)
+    assert "two" in paths["report.html"].read_text()
 
 
 def test_overhead_that_was_not_measured_is_said_to_be():
