@@ -62,7 +62,8 @@ class ColdProcess:
         with log.open("ab") as sink:
             self._popen = subprocess.Popen(
                 [python, "-m", "siderostat.worker", str(fd), str(os.getpid())],
-                stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, pass_fds=[fd], start_new_session=True, env=_environment(),
+                stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, pass_fds=[fd], start_new_session=True,
+                env=_environment(),
             )  # fmt: skip
         self.pid = self._popen.pid
         self._end: End | None = None
@@ -97,7 +98,8 @@ class ForkServer:
         with theirs, self._log.open("ab") as sink:
             self._popen = subprocess.Popen(
                 [sys.executable, "-m", "siderostat.forkserver", str(theirs.fileno()), str(os.getpid()), *self._modules],
-                stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, pass_fds=[theirs.fileno()], start_new_session=True, env=_environment(),
+                stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, pass_fds=[theirs.fileno()], start_new_session=True,
+                env=_environment(),
             )  # fmt: skip
         self._lines = iter(self._control.makefile("r", encoding="utf-8"))
         self._read()

@@ -7,9 +7,9 @@ import io
 import re
 
 import pytest
+
 from siderostat import progress
 from siderostat.record import Attempt, Status
-
 from tests.records import cell, failed, ok
 
 
