@@ -133,7 +133,7 @@ class _Campaign:
 
     def _is_last_and_wide(self, record: Record) -> bool:
         """Say whether ``record`` ends its case although the interval is wider than the grade aims at."""
-        if self._grade.target is None or record.status is not Status.OK:
+        if self._grade.target is None or record.status is Status.SKIPPED:
             return False
         records = [*self._run.of_cell(record.attempt.cell), record]
         enough = len(stats.counted(records)) >= self._grade.least_rounds

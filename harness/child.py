@@ -23,6 +23,7 @@ from typing import Any, Protocol
 from siderostat.record import Reason, Status
 
 _LOG_TAIL_BYTES = 4096
+_LEAVE_S = 5.0  # how long a worker may take to end once it has closed its socket
 _OUT_OF_MEMORY_WORDS = ("bad_alloc", "MemoryError", "can't allocate memory", "Cannot allocate memory")
 
 
@@ -111,7 +112,8 @@ class ForkServer:
                 self.close()
                 self.start()
             assert self._control is not None
-            socket.send_fds(self._control, [json.dumps({"log": str(log)}).encode()], [fd])
+            with contextlib.suppress(OSError):  # it died just now: the next line says so
+                socket.send_fds(self._control, [json.dumps({"log": str(log)}).encode()], [fd])
             while "pid" not in (message := self._read()):
                 continue
             self._ends.pop(message["pid"], None)  # of an earlier process with the same number
@@ -175,6 +177,7 @@ class Child:
 
     def __init__(self, log: Path, server: ForkServer | None = None, python: str = sys.executable) -> None:
         self.log = log
+        self._log_start = log.stat().st_size if log.exists() else 0
         self._oom_kills = _oom_kills()
         self._socket, theirs = socket.socketpair()
         with theirs:
@@ -192,7 +195,7 @@ class Child:
             Lost: if the worker refuses, fails, ends, or does not answer within ``timeout_s`` seconds.
         """
         deadline = time.monotonic() + timeout_s
-        with contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(OSError):  # what became of the worker shows when its answer is read
             self._socket.sendall(json.dumps(request).encode() + b"\n")
         while b"\n" not in self._left:
             self._left += self._receive(request["do"], deadline, timeout_s)
@@ -210,7 +213,7 @@ class Child:
         except TimeoutError:
             text = f"no answer to '{what}' within {timeout_s:g} s (--timeout); its log is {self.log}"
             raise Lost(Status.TIMEOUT, Reason.TIMEOUT, text) from None
-        except ConnectionResetError:
+        except OSError:
             data = b""
         if not data:
             raise self._epitaph(what)
@@ -218,9 +221,12 @@ class Child:
 
     def _epitaph(self, what: str) -> Lost:
         """Say how the worker ended, having closed its socket without an answer."""
+        impatience = threading.Timer(_LEAVE_S, self._kill)  # for one that closes its socket and stays
+        impatience.start()
         end = self.process.wait()
+        impatience.cancel()
         where = f"during '{what}'; its log is {self.log}"
-        if any(word in _tail(self.log) for word in _OUT_OF_MEMORY_WORDS):
+        if any(word in _tail(self.log, self._log_start) for word in _OUT_OF_MEMORY_WORDS):
             return Lost(Status.CAPACITY, Reason.OOM_HOST, f"the worker ran out of host memory {where}")
         if end.code == -signal.SIGKILL and _oom_kills() > self._oom_kills:
             return Lost(Status.CAPACITY, Reason.OOM_HOST, f"the system ran out of memory and ended the worker {where}")
@@ -261,10 +267,11 @@ def _maxrss_bytes(maxrss: int) -> int:
     return maxrss if sys.platform == "darwin" else maxrss * 1024
 
 
-def _tail(log: Path) -> str:
+def _tail(log: Path, start: int) -> str:
+    """Return the end of a log, without what earlier workers wrote before ``start``."""
     try:
         with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - _LOG_TAIL_BYTES))
+            file.seek(max(start, log.stat().st_size - _LOG_TAIL_BYTES))
             return file.read().decode(errors="replace")
     except OSError:
         return ""

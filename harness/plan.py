@@ -68,12 +68,15 @@ class Plan:
 
         Raises:
             NewerSchema: if a newer siderostat wrote it.
+            ValueError, KeyError, TypeError: if it is no plan.
         """
         data = json.loads(text)
         if data["schema"] > SCHEMA:
             raise NewerSchema(f"{where} has schema {data['schema']}; this siderostat reads up to {SCHEMA}: upgrade it")
         values = {k: v for k, v in data.items() if k != "schema"}
         values["groups"] = [[Attempt.from_dict(a) for a in group] for group in values["groups"]]
+        if values["grade"] not in GRADES:
+            raise ValueError(f"no grade {values['grade']!r}")
         return cls(**values)
 
     def same_work(self, other: Plan) -> bool:

@@ -94,6 +94,8 @@ class Lines:
         """See :class:`siderostat.campaign.Observer`."""
         self._done = min(self._done + 1, self._total)
         self._clock.finished(record)
+        if record.status is Status.SKIPPED:
+            return  # the end of the run says how many there are
         left = duration(self._clock.seconds_left())
         self._say(f"[{self._done}/{self._total}, about {left} left] {described(record)}")
 
@@ -138,7 +140,7 @@ class Live:
         """See :class:`siderostat.campaign.Observer`."""
         self._clock.finished(record)
         self._bar.advance(self._task)
-        if record.status is not Status.OK:
+        if record.status not in (Status.OK, Status.SKIPPED):
             self._bar.console.print(described(record), markup=False, highlight=False, soft_wrap=True)
 
     def _show(self, text: str) -> None:

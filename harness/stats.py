@@ -128,6 +128,7 @@ def case(records: Sequence[Record]) -> Case:
     """
     ok = counted(records)
     flags = {f for r in ok for f in r.flags if f != "contended"}
+    flags |= {"converged_false"} & {f for r in records for f in r.flags}  # the last process may be a failed one
     if ok and sum(map(is_contended, ok)) > NOISY_SHARE * len(ok):
         flags.add("noisy")
     if any(map(is_heavy_tailed, ok)):

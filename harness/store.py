@@ -43,8 +43,7 @@ class Run:
         """
         self.folder = folder
         _check_is_run(folder)
-        self.plan = Plan.from_json(_read(folder / "plan.json"), str(folder / "plan.json"))
-        self.manifest: dict[str, Any] = json.loads(_read(folder / "manifest.json"))
+        self.plan, self.manifest = _plan_and_manifest(folder)
         self.warnings: list[str] = []
         self.records: list[Record] = []
         self._of_cell: dict[str, list[Record]] = {}
@@ -234,6 +233,17 @@ def mend_journal(path: Path) -> None:
             file.write(b"\n")
         file.flush()
         os.fsync(file.fileno())
+
+
+def _plan_and_manifest(folder: Path) -> tuple[Plan, dict[str, Any]]:
+    plan, manifest = folder / "plan.json", folder / "manifest.json"
+    try:
+        return Plan.from_json(_read(plan), str(plan)), dict(json.loads(_read(manifest)))
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunFolderError(
+            f"plan.json or manifest.json in {folder} is damaged ({type(error).__name__}: {error}); the records are in "
+            f"{folder / JOURNAL}: bring the files back, or measure into another folder"
+        ) from None
 
 
 def _check_is_run(folder: Path) -> None:

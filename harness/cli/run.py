@@ -11,7 +11,7 @@ from pathlib import Path
 from siderostat import campaign, progress, provenance, stats, store
 from siderostat.cli import plan as plan_command
 from siderostat.cli import report as report_command
-from siderostat.cli.sweep import make_plan
+from siderostat.cli.sweep import make_plan, refuse_flags
 from siderostat.errors import DONE, FINISHED_WITH_FAILURES, BadValue, Interrupted, NothingMeasured, RunFolderError
 from siderostat.plan import GRADES, Plan
 from siderostat.record import Record, Status
@@ -53,6 +53,7 @@ def _folder(arguments: argparse.Namespace) -> Path:
     if arguments.resume:
         if arguments.output or arguments.sweep:
             raise BadValue("--resume goes on with the plan in its folder; leave -o and the sweep file out")
+        refuse_flags(arguments, "--resume goes on with the plan in its folder")
         return Path(arguments.resume)
     plan = make_plan(arguments)
     now = provenance.utc_now()

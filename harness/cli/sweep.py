@@ -27,6 +27,7 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
         UnknownName, BadValue: if a name or value cannot be used.
     """
     if arguments.sweep and arguments.sweep.endswith(".json"):
+        refuse_flags(arguments, f"{arguments.sweep} is a plan, which says all that is measured and how")
         return _stored_plan(arguments)
     sweep = config.read(Path(arguments.sweep)) if arguments.sweep else config.Sweep(name="tour")
     is_tour = not arguments.sweep and not arguments.workload
@@ -43,6 +44,17 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
     )
     seed = sweep.seed if arguments.seed is None else arguments.seed
     return plan.make(config.cells(sweep), sweep.name, grade, seed, protocol, budget_s, sweep.pythons)
+
+
+def refuse_flags(arguments: argparse.Namespace, because: str) -> None:
+    """Refuse flags that would be ignored.
+
+    Raises:
+        BadValue: if a flag that says what or how to measure is given.
+    """
+    for name in ("workload", "device", "batch", *_AXIS_FLAGS.values(), "set", "grade", "seed", "budget", "timeout"):
+        if getattr(arguments, name) not in (None, []):
+            raise BadValue(f"{because}; leave --{name} out")
 
 
 def _stored_plan(arguments: argparse.Namespace) -> Plan:

@@ -95,6 +95,12 @@ class AllPartsFail(PartsFail):
         raise BadInput(f"part {part} cannot be made: the catalogue has no column 'mag'")
 
 
+class ClosesItsSocketAndStays(Well):
+    def step(self, x):
+        os.closerange(3, 256)
+        time.sleep(3600)
+
+
 class DiesLate(Well):
     """Measures some bursts, then is gone."""
 

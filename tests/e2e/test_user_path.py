@@ -162,6 +162,12 @@ def test_nothing_measured_is_exit_code_4(siderostat, faulty, tmp_path):
         (["run", "--budget", "soon"], "--budget: 'soon' is no duration"),
         (["run", "nothing.toml"], "cannot read the sweep file nothing.toml"),
         (["run", "--resume", "nowhere"], "nowhere is not a run folder: it has no plan.json"),
+        (["run", "--resume", "nowhere", "-b", "3"], "--resume goes on with the plan in its folder; leave --batch out"),
+        (
+            ["run", "plan.json", "--seed", "0"],
+            "plan.json is a plan, which says all that is measured and how; leave --seed out",
+        ),
+        (["run", "plan.json"], "cannot read the plan plan.json: No such file or directory"),
         (["show", "nowhere"], "nowhere is not a run folder"),
         (["report", "nowhere"], "nowhere is not a run folder"),
         (["run", "-o", "/proc/run"], "cannot write the run folder /proc/run"),

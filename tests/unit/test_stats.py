@@ -122,6 +122,10 @@ def test_a_repeat_replaces_a_contended_process_and_counts_once():
     assert case.flags == ()
 
 
+def test_what_did_not_converge_says_so_though_its_last_process_failed():
+    assert "converged_false" in stats.case([ok(), ok(round=1), failed(round=2, flags=["converged_false"])]).flags
+
+
 def test_heavy_tail_is_seen():
     assert "heavy_tail" in stats.case([ok([0.1] * 9 + [0.3])]).flags
     assert "heavy_tail" not in stats.case([ok([0.1] * 9 + [0.11])]).flags

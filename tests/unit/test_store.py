@@ -143,6 +143,14 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
         Run(tmp_path)
 
 
+@pytest.mark.parametrize("text", ["", "{", "[1]"])
+@pytest.mark.parametrize("name", ["plan.json", "manifest.json"])
+def test_a_damaged_plan_or_manifest_ends_in_a_sentence(folder, name, text):
+    (folder / name).write_text(text)
+    with pytest.raises(RunFolderError, match="damaged.*the records are in .*records.jsonl"):
+        Run(folder)
+
+
 def test_sessions_and_environments_are_noted(folder):
     with OpenRun(folder) as run:
         run.add_session({"started_at": "now"}, {"cpu": "x"}, "abc")

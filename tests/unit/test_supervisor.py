@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from siderostat import stats, supervisor
+from siderostat import child, stats, supervisor
 from siderostat.child import Child, Lost
 from siderostat.record import Attempt, Protocol, Reason, Status
 from siderostat.workshop import Workshop
@@ -94,6 +94,20 @@ def test_a_worker_that_hangs_is_ended(workshop, faulty, start):
     assert not alive(record.process["pid"])
 
 
+def test_a_worker_that_closes_its_socket_and_stays_is_ended(workshop, faulty, monkeypatch):
+    monkeypatch.setattr(child, "_LEAVE_S", 0.5)
+    (record,) = measure(workshop, attempt(faulty("ClosesItsSocketAndStays")))
+    assert (record.status, record.reason) == (Status.CRASH, Reason.KILLED)
+    assert not alive(record.process["pid"])
+
+
+def test_the_log_of_an_earlier_try_is_not_taken_for_this_ones(workshop, faulty, tmp_path):
+    gone = attempt(faulty("Exits"))
+    (tmp_path / f"{gone.key()}.log").write_text("MemoryError\n")
+    (record,) = measure(workshop, gone)
+    assert (record.status, record.reason) == (Status.CRASH, Reason.EXITED)
+
+
 def test_what_was_measured_before_a_worker_died_is_kept(workshop, faulty):
     (record,) = measure(workshop, attempt(faulty("DiesLate"), bursts=400))
     assert record.status is Status.CRASH
@@ -163,12 +177,12 @@ def test_a_worker_dies_with_its_driver(tmp_path, faulty):
 
 
 def test_an_answer_that_does_not_come_is_a_timeout(tmp_path):
-    child = Child(tmp_path / "log")
+    slow = Child(tmp_path / "log")
     try:
         with pytest.raises(Lost, match=r"no answer to 'prepare' within 0.01 s \(--timeout\)"):
-            child.ask({"do": "prepare", "attempt": dataclasses.asdict(mock())}, 0.01)
+            slow.ask({"do": "prepare", "attempt": dataclasses.asdict(mock())}, 0.01)
     finally:
-        child.end()
+        slow.end()
 
 
 def alive(pid: int) -> bool:
