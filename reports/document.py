@@ -10,7 +10,7 @@ from siderostat.reports import published, sentences, tables
 from siderostat.reports.environment import commands, facts, summary
 from siderostat.reports.glossary import FLAGS, PROVENANCE, STATUS, TERMS, explain
 from siderostat.reports.labels import set_title
-from siderostat.reports.published.arcelin2021 import CAVEATS
+from siderostat.reports.published.arcelin2021 import caveats
 from siderostat.reports.rows import Row, rows, sets
 from siderostat.reports.run import RunData, run_names
 from siderostat.reports.tables import Table
@@ -116,7 +116,7 @@ def _case_set(key: tuple[str, str, str], table: list[Row]) -> CaseSet:
         flags=[explain(f) for f in sorted(flags)],
         start_up=tables.start_up_table(table),
         training=tables.training_table(table, curves) if curves else None,
-        caveats=[*CAVEATS, _networks(table, curves)] if curves else [],
+        caveats=[*caveats(key[1]), _networks(table, curves)] if curves else [],
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 
@@ -55,9 +56,13 @@ def test_parts_hold_64_images(images, parts):
     assert WORKLOAD.parts(_spec(images=images)) == parts
 
 
-def test_size_is_that_of_the_network():
-    model = WORKLOAD.build(_spec("infer", 2)).phases[0].model
-    size = WORKLOAD.variants["dnn"]["paper"]
+@pytest.mark.parametrize(
+    ("variant", "parameters"), [("dnn", 1_517_217), ("bnn", 2_726_241), ("bnn-flipout", 2_726_241)]
+)
+def test_size_is_that_of_the_network(variant, parameters):
+    model = WORKLOAD.build(dataclasses.replace(_spec("infer", 2), variant=variant)).phases[0].model
+    size = WORKLOAD.variants[variant]["paper"]
+    assert size.parameters == parameters
     trainable = sum(p.numel() for p in model.parameters())
     statistics = sum(b.numel() for b in model.buffers() if b.is_floating_point())
     assert (size.trainable, size.parameters) == (trainable, trainable + statistics)
@@ -71,6 +76,29 @@ def test_flops_are_203_million_forward_and_three_times_that_in_training():
 def test_the_loss_falls(trained):
     losses, *_ = trained
     assert np.mean(losses[-8:]) < np.mean(losses[:8]) - 1.0
+
+
+@pytest.mark.parametrize("variant", ["bnn", "bnn-flipout"])
+def test_the_bayesian_network_learns_images_and_its_check_tells_likelihood_from_divergence(variant):
+    spec = dataclasses.replace(_spec(), variant=variant)
+    phase = WORKLOAD.build(spec).phases[0]
+    optimizer = phase.optimizer(phase.model.parameters())
+    figures = []
+    for _ in range(25):
+        optimizer.zero_grad()
+        outputs = phase.model(*map(torch.from_numpy, phase.feed.next()))
+        outputs[-1].backward()
+        optimizer.step()
+        figures.append(WORKLOAD.check(spec, [o.detach().numpy() for o in outputs]))
+    likelihoods = [f["nll"] for f in figures]
+    assert np.mean(likelihoods[-5:]) < np.mean(likelihoods[:5]) - 0.5
+    assert figures[-1]["divergence"] < figures[0]["divergence"]
+
+
+def test_flipout_does_every_layer_twice():
+    plain, flipout = (WORKLOAD.flops_per_item(dataclasses.replace(_spec(), variant=v)) for v in ("bnn", "bnn-flipout"))
+    assert plain == WORKLOAD.flops_per_item(_spec())
+    assert flipout == 2 * plain
 
 
 def test_check_of_a_training_step(trained):

@@ -22,7 +22,9 @@ class GalaxyShape(Workload):
     modes = ("train", "infer")
     frameworks = ("torch",)
     variants: ClassVar[Mapping[str, Mapping[str, Size]]] = {
-        "dnn": {"paper": Size(parameters=1517217, trainable=1517205)}
+        "dnn": {"paper": Size(parameters=1517217, trainable=1517205)},
+        "bnn": {"paper": Size(parameters=2726241, trainable=2726229)},
+        "bnn-flipout": {"paper": Size(parameters=2726241, trainable=2726229)},
     }
     batches = (2, 4, 8, 10, 12, 14)
     options: ClassVar[Mapping[str, Option]] = {
@@ -52,28 +54,31 @@ class GalaxyShape(Workload):
         """Return operations per image, convolutions and dense layer only; training is three times the forward pass.
 
         Three is exact here: batch normalisation comes first and learns, so that every layer hands a gradient back.
+        Flipout does each layer twice. The drawing of kernels is once per batch, whatever its size, and left out.
         """
-        return float(forward_flops() * (3 if spec.mode == "train" else 1))
+        layers = 2 if spec.variant == "bnn-flipout" else 1
+        return float(forward_flops() * layers * (3 if spec.mode == "train" else 1))
 
     def build(self, spec: Spec) -> Step:
         """Load the images, made where they are missing, and make the network with weights drawn from ``spec.seed``."""
         images, labels = _image_set(spec).load(_whole_number(spec, "images", least=1))
         import torch
 
-        from siderostat.workloads.galaxy_shape.torch import GalaxyNetwork, TrainingNetwork
+        from siderostat.workloads.galaxy_shape.torch import BayesianTrainingNetwork, GalaxyNetwork, TrainingNetwork
 
         torch.manual_seed(spec.seed)
-        network = GalaxyNetwork()
+        network = GalaxyNetwork(spec.variant)
         if spec.mode == "train":
             adam = functools.partial(torch.optim.Adam, lr=LEARNING_RATE)
-            phase = Phase(TrainingNetwork(network), Feed((images, labels), spec.batch, spec.seed), adam)
+            training = TrainingNetwork if spec.variant == "dnn" else BayesianTrainingNetwork
+            phase = Phase(training(network), Feed((images, labels), spec.batch, spec.seed), adam)
         else:
             network.normalise(*_band_statistics(images))
             phase = Phase(network.eval(), Feed((images,), spec.batch, spec.seed))
         return Step(spec.framework, (phase,), spec.batch)
 
     def check(self, spec: Spec, outputs: Sequence[np.ndarray]) -> Dict[str, float]:
-        """Return the loss (``nll``, in training) and the RMS of the means, and see that all is a distribution.
+        """Return the RMS of the means and, in training, ``nll`` and the kernels' ``divergence`` over 8000.
 
         Raises:
             WrongResult: if shapes are wrong, anything is not finite, or a scale is not positive.
@@ -85,19 +90,23 @@ class GalaxyShape(Workload):
             raise WrongResult(f"the covariance has no Cholesky factor: a diagonal element is {diagonal.min():.3g}")
         if loss:
             figures["nll"] = float(loss[0].reshape(()))
+        if spec.variant != "dnn" and loss:
+            figures["divergence"] = float(loss[1].reshape(()))
         return figures
 
 
 def _checked(spec: Spec, outputs: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
     """Return the outputs if they are as many as they should be, of the right shape, and finite."""
     shapes: Dict[str, Tuple[int, ...]] = {"mean": (spec.batch, LABELS), "scale": (spec.batch, LABELS, LABELS)}
+    if spec.mode == "train" and spec.variant != "dnn":
+        shapes.update({"likelihood": (), "divergence": ()})
     if spec.mode == "train":
         shapes["loss"] = ()
     if len(outputs) != len(shapes):
         raise WrongResult(f"the step returned {len(outputs)} outputs instead of {len(shapes)}")
     for (name, shape), output in zip(shapes.items(), outputs):
         # Some frameworks hand a scalar back as an array of one element.
-        if output.shape != shape and not (name == "loss" and output.size == 1):
+        if output.shape != shape and not (shape == () and output.size == 1):
             raise WrongResult(f"the {name} has shape {output.shape} instead of {shape}")
         if not np.isfinite(output).all():
             raise WrongResult(

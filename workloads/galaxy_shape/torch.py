@@ -1,4 +1,4 @@
-"""The deterministic network of Arcelin (2021) in PyTorch, layer by layer as in the published Keras model."""
+"""The networks of Arcelin (2021) in PyTorch, layer by layer as in the published Keras models."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from siderostat.workloads.galaxy_shape.bayesian import BayesianConv2d, BayesianLinear, divergence
 from siderostat.workloads.galaxy_shape.layers import HEAD, KERNEL, LABELS, convolutions, flat_features
 from siderostat.workloads.galaxy_shape.survey import BANDS, PIXELS
 
 DIAGONAL_SHIFT = 1e-5  # TensorFlow Probability's FillScaleTriL
+TRAINING_IMAGES = 8000  # of the paper
 
 
 class PixelPReLU(nn.Module):
@@ -47,20 +49,30 @@ class HalvingConv2d(nn.Conv2d):
 
 
 class GalaxyNetwork(nn.Module):
-    """Images to a normal distribution over (e1, e2, redshift). 1,517,217 parameters with the statistics."""
+    """Images to a normal distribution over (e1, e2, redshift).
 
-    def __init__(self) -> None:
+    With the statistics of the normalisation 1,517,217 parameters, and 2,726,241 where kernels are distributions.
+
+    Args:
+        variant: ``dnn``, ``bnn`` or ``bnn-flipout``.
+    """
+
+    def __init__(self, variant: str = "dnn") -> None:
         super().__init__()
         # Keras's momentum of 0.99 is torch's 0.01.
         self.normalisation = nn.BatchNorm2d(len(BANDS), eps=1e-3, momentum=0.01)
         blocks = []
         side = PIXELS
         for inside, outside, out_side in convolutions():
-            same = nn.Conv2d(inside, outside, KERNEL, padding=1) if out_side == side else HalvingConv2d(outside)
-            blocks += [same, PixelPReLU(outside, out_side)]
+            convolution = _convolution(variant, inside, outside, halving=out_side != side)
+            blocks += [convolution, PixelPReLU(outside, out_side)]
             side = out_side
         self.blocks = nn.Sequential(*blocks)
-        self.dense = nn.Linear(flat_features(), HEAD)
+        self.dense: nn.Module = (
+            nn.Linear(flat_features(), HEAD)
+            if variant == "dnn"
+            else BayesianLinear(flat_features(), HEAD, variant == "bnn-flipout")
+        )
         self.apply(_initialise)
 
     def forward(self, images: Tensor) -> Tuple[Tensor, Tensor]:
@@ -83,6 +95,13 @@ class GalaxyNetwork(nn.Module):
         self.normalisation.running_var = torch.as_tensor(variance, dtype=torch.float32)
 
 
+def _convolution(variant: str, inside: int, outside: int, halving: bool) -> nn.Module:
+    """Make one of the network's convolutions; those that halve keep the number of channels."""
+    if variant != "dnn":
+        return BayesianConv2d(inside, outside, halving, variant == "bnn-flipout")
+    return HalvingConv2d(outside) if halving else nn.Conv2d(inside, outside, KERNEL, padding=1)
+
+
 class TrainingNetwork(nn.Module):
     """The network and its loss: the mean negative log-likelihood of the labels."""
 
@@ -90,7 +109,7 @@ class TrainingNetwork(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, images: Tensor, labels: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
+    def forward(self, images: Tensor, labels: Tensor) -> Tuple[Tensor, ...]:
         """Return mean, Cholesky factor and loss.
 
         Args:
@@ -99,6 +118,22 @@ class TrainingNetwork(nn.Module):
         """
         mean, scale = self.network(images)
         return mean, scale, negative_log_likelihood(mean, scale, labels).mean()
+
+
+class BayesianTrainingNetwork(TrainingNetwork):
+    """The loss of a network whose kernels are distributions: their divergence from the prior is added.
+
+    The divergence is shared out over the paper's training set of :data:`TRAINING_IMAGES`, whatever is trained on here.
+    """
+
+    def forward(self, images: Tensor, labels: Tensor) -> Tuple[Tensor, ...]:
+        """Return mean, Cholesky factor, negative log-likelihood, the divergence's share, and their sum, the loss.
+
+        Arguments are those of the plain network.
+        """
+        mean, scale, likelihood = super().forward(images, labels)
+        share = divergence(self.network) / TRAINING_IMAGES
+        return mean, scale, likelihood, share, likelihood + share
 
 
 def lower_triangle(raw: Tensor) -> Tensor:
