@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import siderostat
-from siderostat.devices.cpu import model_name, usable_cores
+from siderostat.devices.cpu import memory_bytes, model_name, usable_cores
 
 _PACKAGES = ("torch", "tensorflow", "numpy", "scipy", "galsim", "pandas", "altair")
 _VARIABLES = (
@@ -51,7 +51,7 @@ def environment(identify: bool = False) -> dict[str, Any]:
         "cpu": model_name(),
         "cores": os.cpu_count(),
         "usable_cores": usable_cores(),
-        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "memory_bytes": memory_bytes(),
         "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "turbo": _read("/sys/devices/system/cpu/cpufreq/boost"),
         "smt": _read("/sys/devices/system/cpu/smt/control"),

@@ -35,6 +35,10 @@ class Status(str, Enum):
     SKIPPED = "skipped"  # planned, not tried
 
 
+FAILURES = frozenset({Status.UNAVAILABLE, Status.INVALID, Status.TIMEOUT, Status.CRASH, Status.ERROR})
+"""The endings that a further try could change; all others but ``SKIPPED`` are results."""
+
+
 class Reason(str, Enum):
     """Why an attempt is not ``ok``, in a vocabulary that scripts may rely on."""
 

@@ -23,12 +23,12 @@ from types import TracebackType
 from typing import Any
 
 from siderostat.errors import NewerSchema, RunFolderBusy, RunFolderError, StorageFull
+from siderostat.files import write_atomically
 from siderostat.plan import Plan
-from siderostat.record import SCHEMA, Attempt, Cell, Record, Status
+from siderostat.record import FAILURES, SCHEMA, Attempt, Cell, Record, Status
 
 JOURNAL = "records.jsonl"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_MAY_CHANGE = (Status.TIMEOUT, Status.CRASH, Status.ERROR, Status.UNAVAILABLE, Status.INVALID)
 
 
 class Run:
@@ -67,10 +67,6 @@ class Run:
         """Return the newest record of one attempt."""
         return self._of_attempt.get(attempt.key())
 
-    def log_path(self, attempt: Attempt) -> Path:
-        """Return where the worker's own output goes."""
-        return self.folder / "logs" / f"{attempt.key()}.log"
-
 
 class OpenRun(Run):
     """The folder of one run, opened to be added to, by one process at a time."""
@@ -96,7 +92,7 @@ class OpenRun(Run):
         record = self.of_attempt(attempt)
         if record is None or record.status is Status.SKIPPED:
             return False
-        return not (retry and record.status in _MAY_CHANGE)
+        return not (retry and record.status in FAILURES)
 
     def append(self, record: Record) -> None:
         """Write one line and see it onto the disk.
@@ -150,19 +146,6 @@ def create(folder: Path, plan: Plan, manifest: Mapping[str, Any]) -> None:
         raise RunFolderError(
             f"cannot write the run folder {folder}: {error.strerror}; choose another with -o"
         ) from error
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file as a whole: readers see the old text or the new, never a part."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with part.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def read_journal(path: Path) -> tuple[list[Record], list[str]]:

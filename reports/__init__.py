@@ -5,10 +5,10 @@ Importing this package loads none of pandas, altair, vl-convert and jinja2; :fun
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from siderostat.files import write_atomically
 from siderostat.reports.run import RunData
 
 __all__ = ["RunData", "write"]
@@ -46,15 +46,4 @@ def write(runs: Sequence[RunData], folder: Path) -> dict[str, Path]:
         "report.json": json.text(runs, content),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    return {name: _replace(folder / name, text) for name, text in texts.items()}
-
-
-def _replace(path: Path, text: str) -> Path:
-    """Write a file as a whole, or leave the old one as it was."""
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        new.write_text(text, encoding="utf-8", newline="")
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)
-    return path
+    return {name: write_atomically(folder / name, text) for name, text in texts.items()}

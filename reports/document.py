@@ -93,6 +93,13 @@ def document(runs: Sequence[RunData]) -> Document:
     )
 
 
+def headlines(run: RunData) -> list[str]:
+    """Return what a run's report says first, as plain lines."""
+    lines = [f"{set_title(key)}: {s}" for key, table in sets(rows([run])).items() for s in sentences.headlines(table)]
+    note = sentences.indicative(run)
+    return [*lines, note] if note and lines else lines
+
+
 def _title(runs: Sequence[RunData]) -> str:
     """Return what a report is called."""
     if len(runs) != 1:

@@ -35,7 +35,7 @@ class Cpu(DeviceAdapter):
             "name": model_name(),
             "cores": os.cpu_count(),
             "usable_cores": usable_cores(),
-            "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+            "memory_bytes": memory_bytes(),
         }
 
     def compile(self, step: Step, precision: str) -> Program:
@@ -79,6 +79,11 @@ def usable_cores() -> int:
     except (OSError, ValueError):
         return cores
     return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
+
+
+def memory_bytes() -> int:
+    """Return the memory of the machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def model_name() -> str:

@@ -10,9 +10,9 @@ from pathlib import Path
 from siderostat import forecast
 from siderostat.cli.sweep import make_plan
 from siderostat.errors import DONE, RunFolderError
+from siderostat.files import write_atomically
 from siderostat.plan import GRADES, Plan
 from siderostat.progress import cell_label, duration
-from siderostat.store import write_atomically
 
 
 def main(arguments: argparse.Namespace, words: Sequence[str]) -> int:

@@ -6,9 +6,13 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from siderostat.errors import DONE, BadValue, RunFolderError
 from siderostat.store import Run
+
+if TYPE_CHECKING:
+    from siderostat.reports import RunData
 
 
 def main(arguments: argparse.Namespace, words: Sequence[str]) -> int:
@@ -22,6 +26,19 @@ def main(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     return DONE
 
 
+def headlines(run: Run) -> list[str]:
+    """Return the report's first sentences, one per workload, variant, mode and series, and what they are worth."""
+    from siderostat.reports.document import headlines
+
+    return headlines(_data(run))
+
+
+def _data(run: Run) -> RunData:
+    from siderostat import reports
+
+    return reports.RunData(run.folder, run.manifest, run.records, run.warnings)
+
+
 def write(runs: Sequence[Run], folder: Path) -> Mapping[str, Path]:
     """Write the report's files; return them by kind.
 
@@ -32,7 +49,7 @@ def write(runs: Sequence[Run], folder: Path) -> Mapping[str, Path]:
     from siderostat import reports
 
     try:
-        return reports.write([reports.RunData(r.folder, r.manifest, r.records, r.warnings) for r in runs], folder)
+        return reports.write([_data(run) for run in runs], folder)
     except ModuleNotFoundError as error:
         raise BadValue(
             f"reports need the package {error.name}; install it with: pip install 'siderostat[report]'"

@@ -8,17 +8,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from siderostat import campaign, progress, provenance, stats, store
+from siderostat import campaign, progress, provenance, store
 from siderostat.cli import plan as plan_command
 from siderostat.cli import report as report_command
 from siderostat.cli.sweep import make_plan, refuse_flags
 from siderostat.errors import DONE, FINISHED_WITH_FAILURES, BadValue, Interrupted, NothingMeasured, RunFolderError
-from siderostat.plan import GRADES, Plan
-from siderostat.record import Record, Status
+from siderostat.plan import GRADES
+from siderostat.record import FAILURES, Record, Status
 from siderostat.store import OpenRun
 
 _RUNS = Path("siderostat-runs")
-_FAILED = (Status.TIMEOUT, Status.CRASH, Status.ERROR, Status.INVALID, Status.UNAVAILABLE)
 
 
 def main(arguments: argparse.Namespace, words: Sequence[str]) -> int:
@@ -89,7 +88,7 @@ def _work(run: OpenRun, arguments: argparse.Namespace, words: Sequence[str]) -> 
 
 def _conclude(run: OpenRun, report: Path, as_json: bool) -> int:
     """Print the outcome and return the exit code."""
-    failed = [r for r in _newest(run) if r.status in _FAILED]
+    failed = [r for r in _newest(run) if r.status in FAILURES]
     skipped = [r for r in _newest(run) if r.status is Status.SKIPPED]
     if as_json:
         print(
@@ -110,7 +109,7 @@ def _newest(run: OpenRun) -> list[Record]:
 
 
 def _print_outcome(run: OpenRun, failed: Sequence[Record], skipped: Sequence[Record], report: Path) -> None:
-    for line in best_sentences(run.plan, run.records):
+    for line in report_command.headlines(run):
         print(line)
     if failed:
         print(f"{len(failed)} measurements failed; the first: {progress.described(failed[0])}")
@@ -120,31 +119,3 @@ def _print_outcome(run: OpenRun, failed: Sequence[Record], skipped: Sequence[Rec
             f"go on: siderostat run --resume {run.folder}"
         )
     print(f"report: {report}")
-
-
-def best_sentences(plan: Plan, records: Sequence[Record]) -> list[str]:
-    """Return one sentence per workload and device: where its throughput is highest."""
-    best: dict[tuple[str, ...], stats.Case] = {}
-    for case in stats.cases(records):
-        cell, time = case.cell, case.seconds_per_item
-        if time is None or cell.workload == "null":
-            continue
-        key = (cell.workload, cell.variant, cell.mode, cell.framework, cell.device)
-        held = best.get(key)
-        if held is None or held.seconds_per_item is None or time.value < held.seconds_per_item.value:
-            best[key] = case
-    return [_best_sentence(plan, case) for case in best.values()]
-
-
-def _best_sentence(plan: Plan, case: stats.Case) -> str:
-    assert case.seconds_per_item is not None
-    rate = case.seconds_per_item.inverse()
-    interval = "" if rate.low is None or rate.high is None else f" ({rate.low:.4g} to {rate.high:.4g})"
-    item = next(r.item for r in case.records if r.item)
-    assert case.provenance is not None
-    note = f", {case.provenance.value}" + (", indicative" if plan.grade == "quick" else "")
-    cell = case.cell
-    return (
-        f"{cell.workload} {cell.variant} {cell.mode} on {cell.device} with {cell.framework}: at best "
-        f"{rate.value:.4g}{interval} {item}s per second, at batch {cell.batch}{note}"
-    )

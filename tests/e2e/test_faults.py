@@ -16,6 +16,7 @@ import pytest
 from siderostat.record import Status
 from siderostat.store import Run
 from tests.conftest import command
+from tests.processes import all_end
 
 ROUNDS = 3
 
@@ -49,12 +50,6 @@ def family(driver: subprocess.Popen[str]) -> list[psutil.Process]:
     with contextlib.suppress(psutil.NoSuchProcess):
         return psutil.Process(driver.pid).children(recursive=True)
     return []
-
-
-def is_running(process: psutil.Process) -> bool:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    return False
 
 
 def test_kill_9_of_the_driver_at_random_moments_loses_at_most_one_measurement(tmp_path, faulty, siderostat):
@@ -97,10 +92,7 @@ def test_nothing_of_a_killed_run_stays_behind(tmp_path, faulty):
     assert len(relatives) >= 2, "a fork server and a worker"
     driver.kill()
     driver.wait()
-    deadline = time.monotonic() + 10
-    while any(map(is_running, relatives)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not any(map(is_running, relatives))
+    assert all_end(p.pid for p in relatives)
 
 
 def test_kill_9_of_workers_at_random_moments_costs_them_alone(tmp_path, faulty):

@@ -28,20 +28,23 @@ def cache(tmp_path_factory):
         yield
 
 
-@pytest.fixture(scope="module")
-def trained():
-    """Losses of 40 steps at batch 16 on 128 images, the last outputs, and the step."""
-    step = WORKLOAD.build(_spec())
-    phase = step.phases[0]
+def _train(phase, steps):
+    """Train, and yield each step's outputs."""
     optimizer = phase.optimizer(phase.model.parameters())
-    losses = []
-    for _ in range(40):
+    for _ in range(steps):
         optimizer.zero_grad()
         outputs = phase.model(*map(torch.from_numpy, phase.feed.next()))
         outputs[-1].backward()
         optimizer.step()
-        losses.append(float(outputs[-1].detach()))
-    return losses, [o.detach().numpy() for o in outputs], step
+        yield [o.detach().numpy().copy() for o in outputs]
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """Losses of 40 steps at batch 16 on 128 images, the last outputs, and the step."""
+    step = WORKLOAD.build(_spec())
+    outputs = list(_train(step.phases[0], 40))
+    return [float(o[-1]) for o in outputs], outputs[-1], step
 
 
 def test_importing_it_imports_no_framework():
@@ -81,15 +84,7 @@ def test_the_loss_falls(trained):
 @pytest.mark.parametrize("variant", ["bnn", "bnn-flipout"])
 def test_the_bayesian_network_learns_images_and_its_check_tells_likelihood_from_divergence(variant):
     spec = dataclasses.replace(_spec(), variant=variant)
-    phase = WORKLOAD.build(spec).phases[0]
-    optimizer = phase.optimizer(phase.model.parameters())
-    figures = []
-    for _ in range(25):
-        optimizer.zero_grad()
-        outputs = phase.model(*map(torch.from_numpy, phase.feed.next()))
-        outputs[-1].backward()
-        optimizer.step()
-        figures.append(WORKLOAD.check(spec, [o.detach().numpy() for o in outputs]))
+    figures = [WORKLOAD.check(spec, outputs) for outputs in _train(WORKLOAD.build(spec).phases[0], 25)]
     likelihoods = [f["nll"] for f in figures]
     assert np.mean(likelihoods[-5:]) < np.mean(likelihoods[:5]) - 0.5
     assert figures[-1]["divergence"] < figures[0]["divergence"]

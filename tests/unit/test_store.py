@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from siderostat import plan, store
+from siderostat import files, plan, store
 from siderostat.errors import NewerSchema, RunFolderBusy, RunFolderError, StorageFull
 from siderostat.plan import GRADES
 from siderostat.record import Attempt, Protocol, Reason, Status
@@ -169,6 +169,6 @@ def test_an_atomic_write_leaves_the_old_file_when_the_disk_is_full(tmp_path, mon
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
-        store.write_atomically(path, "new")
+        files.write_atomically(path, "new")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["manifest.json"]

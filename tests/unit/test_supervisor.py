@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -15,6 +14,7 @@ from siderostat import child, stats, supervisor
 from siderostat.child import Child, Lost
 from siderostat.record import Attempt, Protocol, Reason, Status
 from siderostat.workshop import Workshop
+from tests.processes import all_end, is_running
 from tests.records import cell
 
 QUICK = Protocol(bursts=4, burst_s=0.02, warmup_s=0.05, timeout_s=20)
@@ -91,14 +91,14 @@ def test_a_worker_that_hangs_is_ended(workshop, faulty, start):
     (record,) = measure(workshop, attempt(faulty("Hangs"), start, timeout_s=3))
     assert (record.status, record.reason) == (Status.TIMEOUT, Reason.TIMEOUT)
     assert time.monotonic() - began < 15
-    assert not alive(record.process["pid"])
+    assert not is_running(record.process["pid"])
 
 
 def test_a_worker_that_closes_its_socket_and_stays_is_ended(workshop, faulty, monkeypatch):
     monkeypatch.setattr(child, "_LEAVE_S", 0.5)
     (record,) = measure(workshop, attempt(faulty("ClosesItsSocketAndStays")))
     assert (record.status, record.reason) == (Status.CRASH, Reason.KILLED)
-    assert not alive(record.process["pid"])
+    assert not is_running(record.process["pid"])
 
 
 def test_the_log_of_an_earlier_try_is_not_taken_for_this_ones(workshop, faulty, tmp_path):
@@ -140,7 +140,7 @@ def test_a_known_rhythm_is_kept(workshop):
 
 def test_nothing_of_a_worker_stays(workshop):
     (record,) = measure(workshop, mock())
-    assert not alive(record.process["pid"])
+    assert not is_running(record.process["pid"])
 
 
 def test_a_fork_server_that_was_killed_is_started_again(workshop):
@@ -167,13 +167,10 @@ def test_a_worker_dies_with_its_driver(tmp_path, faulty):
     )
     driver = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     pids = list(map(int, driver.stdout.readline().split()))
-    assert all(map(alive, pids))
+    assert all(map(is_running, pids))
     driver.kill()
     driver.wait()
-    deadline = time.monotonic() + 10
-    while any(map(alive, pids)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not any(map(alive, pids))
+    assert all_end(pids)
 
 
 def test_an_answer_that_does_not_come_is_a_timeout(tmp_path):
@@ -183,12 +180,3 @@ def test_an_answer_that_does_not_come_is_a_timeout(tmp_path):
             slow.ask({"do": "prepare", "attempt": dataclasses.asdict(mock())}, 0.01)
     finally:
         slow.end()
-
-
-def alive(pid: int) -> bool:
-    """Say whether a process runs; one that has ended and was not waited for does not."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"

@@ -28,11 +28,6 @@ def flat_features() -> int:
     return channels * side * side
 
 
-def kernel_weights() -> int:
-    """Weights of all kernels, biases apart: those that the Bayesian network has a distribution over."""
-    return sum(KERNEL**2 * inside * outside for inside, outside, _ in convolutions()) + flat_features() * HEAD
-
-
 def forward_flops() -> int:
     """Floating-point operations of the forward pass for one image, a multiply-add counted as two.
 
