@@ -29,12 +29,8 @@ def run_folder(tmp_path_factory) -> Path:
 def test_the_run_names_its_report_and_its_best_figure(run_folder):
     said = (run_folder / "said").read_text()
     assert f"report: {run_folder}/report/report.html" in said
-    assert (
-        re.search(
-            r"galaxy-shape, dnn, train: Best throughput: \S+ \(.*\) galaxy images per second at batch", said, re.I
-        )
-        or "Best throughput" in said
-    )
+    assert "Galaxy shape, dnn, train: Best throughput: " in said
+    assert "galaxy images per second at batch" in said
     assert "Indicative: 3 processes per case" in said
 
 
