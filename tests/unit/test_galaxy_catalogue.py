@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from siderostat.workloads.base import BadInput
-from siderostat.workloads.galaxy_shape.catalogue import Component, Galaxy, SyntheticCatalogue, drawable_index
-from siderostat.workloads.galaxy_shape.cosmos import CosmosCatalogue, galaxy_of, identity, open_catalogue
+from siderostat.workloads.galaxy_images.catalogue import Component, Galaxy, SyntheticCatalogue, drawable_index
+from siderostat.workloads.galaxy_images.cosmos import CosmosCatalogue, galaxy_of, identity, open_catalogue
 
 PERCENTILES = (5, 25, 50, 75, 95)
 
@@ -121,8 +121,8 @@ def test_the_label_is_that_of_the_fit_to_the_whole_galaxy(cosmos_file):
 @pytest.mark.parametrize("index", [SINGLE, TWO])
 def test_a_cosmos_galaxy_is_drawn_as_galsim_draws_it(cosmos_file, index):
     galsim = pytest.importorskip("galsim")
-    from siderostat.workloads.galaxy_shape.images import Camera
-    from siderostat.workloads.galaxy_shape.survey import brightness_factors
+    from siderostat.workloads.galaxy_images.camera import Camera
+    from siderostat.workloads.galaxy_images.survey import brightness_factors
 
     camera = Camera()
     catalogue = galsim.COSMOSCatalog(str(cosmos_file), use_real=False, exclusion_level="none")

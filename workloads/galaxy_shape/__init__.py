@@ -42,7 +42,7 @@ class GalaxyShape(Workload):
         Raises:
             BadInput: if that is not a positive number.
         """
-        from siderostat.workloads.galaxy_shape import data
+        from siderostat.workloads.galaxy_images import data
 
         return data.parts(_whole_number(spec, "images", least=1))
 
@@ -121,7 +121,7 @@ def _band_statistics(images: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
 
 
 def _image_set(spec: Spec) -> Any:
-    from siderostat.workloads.galaxy_shape.data import ImageSet
+    from siderostat.workloads.galaxy_images.data import ImageSet
 
     return ImageSet(_whole_number(spec, "image_seed", least=0), str(_option(spec, "catalogue")))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Iterator, Tuple
 
-from siderostat.workloads.galaxy_shape.survey import BANDS, PIXELS
+from siderostat.workloads.galaxy_images.survey import BANDS, PIXELS
 
 FILTERS = (32, 64, 128, 256)  # of the four blocks, each two convolutions, the second with stride 2
 KERNEL = 3

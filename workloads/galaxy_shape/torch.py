@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from siderostat.workloads.galaxy_images.survey import BANDS, PIXELS
 from siderostat.workloads.galaxy_shape.bayesian import BayesianConv2d, BayesianLinear, divergence
 from siderostat.workloads.galaxy_shape.layers import HEAD, KERNEL, LABELS, convolutions, flat_features
-from siderostat.workloads.galaxy_shape.survey import BANDS, PIXELS
 
 DIAGONAL_SHIFT = 1e-5  # TensorFlow Probability's FillScaleTriL
 TRAINING_IMAGES = 8000  # of the paper

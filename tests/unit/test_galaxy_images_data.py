@@ -14,8 +14,8 @@ import pytest
 
 from siderostat.workloads.base import BadInput
 from siderostat.workloads.cache import root
-from siderostat.workloads.galaxy_shape import data
-from siderostat.workloads.galaxy_shape.data import ImageSet
+from siderostat.workloads.galaxy_images import data
+from siderostat.workloads.galaxy_images.data import ImageSet
 
 pytest.importorskip("galsim")
 
@@ -139,7 +139,7 @@ def test_sets_of_another_version_seed_or_survey_lie_apart(monkeypatch):
     image_set.make_part(0)
     before = image_set.path(0).stat().st_mtime_ns
     folders = {image_set.folder, ImageSet(1).folder}
-    monkeypatch.setattr("siderostat.workloads.galaxy_shape.survey.PSF_FWHM_ARCSEC", 0.8)
+    monkeypatch.setattr("siderostat.workloads.galaxy_images.survey.PSF_FWHM_ARCSEC", 0.8)
     folders.add(ImageSet(0).folder)
     monkeypatch.setattr(data, "VERSION", data.VERSION + 1)
     folders.add(ImageSet(0).folder)
@@ -150,7 +150,7 @@ def test_sets_of_another_version_seed_or_survey_lie_apart(monkeypatch):
 
 TWO_MAKERS = """
 import sys, time
-from siderostat.workloads.galaxy_shape import data
+from siderostat.workloads.galaxy_images import data
 data.PART_IMAGES = 2
 draw = data.ImageSet._draw
 def slowly(self, part):

@@ -9,7 +9,7 @@ from typing import Any, Dict, Tuple
 import numpy as np
 
 from siderostat.workloads.base import BadInput
-from siderostat.workloads.galaxy_shape.catalogue import (
+from siderostat.workloads.galaxy_images.catalogue import (
     SYNTHETIC,
     Catalogue,
     Component,

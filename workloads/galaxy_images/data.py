@@ -1,6 +1,6 @@
 """Images on disk: made once, in parts that may be made in any order and by several processes at a time.
 
-A set lies in ``$SIDEROSTAT_CACHE/galaxy-shape/<fingerprint>``. The fingerprint stands for all that the pixels
+A set lies in ``$SIDEROSTAT_CACHE/galaxy-images/<fingerprint>``. The fingerprint stands for all that the pixels
 depend on, so a set is never confused with that of another seed, catalogue or version, and more images
 extend it. A part appears under its name only when it is whole, and is verified whenever it is read.
 """
@@ -23,11 +23,13 @@ import numpy as np
 
 from siderostat.workloads import cache
 from siderostat.workloads.base import BadInput
-from siderostat.workloads.galaxy_shape import cosmos, survey
-from siderostat.workloads.galaxy_shape.layers import LABELS
+from siderostat.workloads.galaxy_images import cosmos, survey
 
 VERSION = 1
 """Of the generator. Rises with every change that moves a pixel or a label."""
+
+LABELS = ("e1", "e2", "redshift")
+"""What an image is labelled with; the order of all arrays with a label dimension."""
 
 PART_IMAGES = 64
 
@@ -52,7 +54,7 @@ class ImageSet:
         self._seed = seed
         self._catalogue = catalogue
         self.fingerprint = _fingerprint(seed, cosmos.identity(catalogue))
-        self.folder = cache.root() / "galaxy-shape" / self.fingerprint
+        self.folder = cache.root() / "galaxy-images" / self.fingerprint
 
     def path(self, part: int) -> Path:
         """Return where a part lies once it is made."""
@@ -74,7 +76,7 @@ class ImageSet:
             BadInput: if the cache cannot be written, or the catalogue cannot be used.
         """
         pixels = np.empty((images, *_shapes()["images"][1:]), np.float32)
-        labels = np.empty((images, LABELS), np.float32)
+        labels = np.empty((images, len(LABELS)), np.float32)
         for part in range(parts(images)):
             found = self._read(part)
             part_pixels, part_labels = self._make_under_lock(part) if found is None else found
@@ -93,7 +95,7 @@ class ImageSet:
             return found
 
     def _draw(self, part: int) -> Part:
-        from siderostat.workloads.galaxy_shape.images import make_image
+        from siderostat.workloads.galaxy_images.camera import make_image
 
         camera, catalogue = self._sources
         first = part * PART_IMAGES
@@ -103,7 +105,7 @@ class ImageSet:
     @functools.cached_property
     def _sources(self) -> Tuple[Any, Any]:
         """The camera and the catalogue, opened only where something has to be drawn."""
-        from siderostat.workloads.galaxy_shape.images import Camera
+        from siderostat.workloads.galaxy_images.camera import Camera
 
         return Camera(), cosmos.open_catalogue(self._catalogue)
 
@@ -190,7 +192,7 @@ def _read_npz(path: Path) -> Dict[str, np.ndarray]:
 
 def _shapes() -> Dict[str, Tuple[int, ...]]:
     pixels = (PART_IMAGES, len(survey.BANDS), survey.PIXELS, survey.PIXELS)
-    return {"images": pixels, "labels": (PART_IMAGES, LABELS)}
+    return {"images": pixels, "labels": (PART_IMAGES, len(LABELS))}
 
 
 def _fingerprint(seed: int, catalogue: str) -> str:

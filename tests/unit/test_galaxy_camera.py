@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from siderostat.workloads.base import BadInput
-from siderostat.workloads.galaxy_shape import survey
-from siderostat.workloads.galaxy_shape.catalogue import Catalogue, Component, Galaxy, SyntheticCatalogue
-from siderostat.workloads.galaxy_shape.images import Camera, add_noise, draw_galaxy, make_image
+from siderostat.workloads.galaxy_images import survey
+from siderostat.workloads.galaxy_images.camera import Camera, add_noise, draw_galaxy, make_image
+from siderostat.workloads.galaxy_images.catalogue import Catalogue, Component, Galaxy, SyntheticCatalogue
 
 galsim = pytest.importorskip("galsim")
 
@@ -160,6 +160,6 @@ def test_the_cut_in_r_uses_the_zero_point(camera):
 
 
 def test_a_catalogue_of_faint_galaxies_ends_in_a_sentence(camera, monkeypatch):
-    monkeypatch.setattr("siderostat.workloads.galaxy_shape.images.MOST_DRAWS", 5)
+    monkeypatch.setattr("siderostat.workloads.galaxy_images.camera.MOST_DRAWS", 5)
     with pytest.raises(BadInput, match="none of 5 galaxies"):
         draw_galaxy(camera, _InTurn(_galaxy(30.0)), np.random.default_rng(0))

@@ -13,8 +13,8 @@ from typing import Any, Tuple
 import numpy as np
 
 from siderostat.workloads.base import BadInput
-from siderostat.workloads.galaxy_shape.catalogue import Catalogue, Component, Galaxy
-from siderostat.workloads.galaxy_shape.survey import (
+from siderostat.workloads.galaxy_images.catalogue import Catalogue, Component, Galaxy
+from siderostat.workloads.galaxy_images.survey import (
     BANDS,
     FAINTEST_R_MAG,
     HST_ZERO_POINT_MAG,
