@@ -11,9 +11,9 @@ from typing import Protocol
 from siderostat import inputs, stats
 from siderostat.child import Lost
 from siderostat.plan import GRADES
-from siderostat.record import Attempt, Reason, Record, Status
+from siderostat.record import QUALITY, THROUGHPUT, Attempt, Reason, Record, Status
 from siderostat.store import OpenRun
-from siderostat.supervisor import Rhythm, lost_record, measure
+from siderostat.supervisor import Rhythm, lost_record, measure, train
 from siderostat.workshop import Workshop
 
 
@@ -91,7 +91,9 @@ class _Campaign:
             return
         self._observer.started(group)
         records = [lost_record(a, spoilt[inputs.key(a.cell)]) for a in group if inputs.key(a.cell) in spoilt]
-        records += measure([a for a in group if inputs.key(a.cell) not in spoilt], self._workshop.start, self._rhythm)
+        sound = [a for a in group if inputs.key(a.cell) not in spoilt]
+        records += measure([a for a in sound if _is_timed(a)], self._workshop.start, self._rhythm)
+        records += [train(a, self._workshop.start) for a in sound if not _is_timed(a)]
         for record in records:
             self._store(record)
 
@@ -118,7 +120,11 @@ class _Campaign:
     def _enough(self, attempt: Attempt) -> bool:
         """Say whether the grade's stopping rule is met for the attempt's cell. It never looks at a p-value."""
         records = self._run.of_cell(attempt.cell)
-        if self._grade.target is None or len(stats.counted(records)) < self._grade.least_rounds:
+        if (
+            not _is_timed(attempt)
+            or self._grade.target is None
+            or len(stats.counted(records)) < self._grade.least_rounds
+        ):
             return False
         return not self._is_wide(records) or self._is_used_up(records)
 
@@ -133,7 +139,7 @@ class _Campaign:
 
     def _is_last_and_wide(self, record: Record) -> bool:
         """Say whether ``record`` ends its case although the interval is wider than the grade aims at."""
-        if self._grade.target is None or record.status is Status.SKIPPED:
+        if not _is_timed(record.attempt) or self._grade.target is None or record.status is Status.SKIPPED:
             return False
         records = [*self._run.of_cell(record.attempt.cell), record]
         enough = len(stats.counted(records)) >= self._grade.least_rounds
@@ -146,5 +152,13 @@ class _Campaign:
         return [
             [dataclasses.replace(r.attempt, repeat=r.attempt.repeat + 1)]
             for r in newest.values()
-            if r.status is Status.OK and stats.is_contended(r) and r.attempt.repeat < self._grade.repeats
+            if r.status is Status.OK
+            and stats.is_contended(r)
+            and r.attempt.repeat < self._grade.repeats
+            and r.attempt.cell.measure != QUALITY  # which no other work can spoil
         ]
+
+
+def _is_timed(attempt: Attempt) -> bool:
+    """Say whether it is the step's time that is measured, not what the step learns."""
+    return attempt.cell.measure == THROUGHPUT

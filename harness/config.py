@@ -13,6 +13,7 @@ A sweep file::
     devices = ["cpu:threads=1", "cpu:threads=2"]
     batches = "1..64x2"               # or [1, 2, 4]
     options = { images = 1024 }       # variants, modes, frameworks, sizes, precisions: lists too
+    measures = ["throughput", "quality"]  # or "time-to-quality"
 
     [devices.cpu]
     python = "/opt/other/bin/python"  # interpreter of this device's workers
@@ -32,12 +33,20 @@ import tomllib
 from siderostat import devices, workloads
 from siderostat.errors import BadValue, UnknownName
 from siderostat.plan import GRADES
-from siderostat.record import Cell
+from siderostat.record import MEASURES, QUALITY, THROUGHPUT, TIME_TO_QUALITY, Cell
 from siderostat.workloads.base import Option, Workload
 
-TOUR = ("galaxy-shape",)  # what is measured when nothing is named
+TOUR: Sequence[Mapping[str, Any]] = (
+    {"workload": "galaxy-shape", "batches": [2, 8, 14]},
+    {"workload": "galaxy-shape", "modes": ["infer"], "measures": [QUALITY]},
+    {"workload": "galaxy-sampler", "batches": [1, 100], "measures": [THROUGHPUT, QUALITY]},
+    {"workload": "galaxy-images", "batches": [64]},
+)
+"""What is measured when nothing is named."""
+
+DEFAULT_WORKLOAD = "galaxy-shape"  # the workload of a table that names none
 AXES = ("variants", "modes", "frameworks", "devices", "batches", "sizes", "precisions")
-_TABLE_KEYS = ("workload", *AXES, "options")
+_TABLE_KEYS = ("workload", *AXES, "options", "measures")
 _TOP_KEYS = ("name", "grade", "seed", "budget", "timeout", "sweep", "devices")
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
 
@@ -168,10 +177,12 @@ def cells(sweep: Sweep) -> list[Cell]:
         BadValue: if a value has the wrong kind.
     """
     found: list[Cell] = []
-    for table in sweep.tables or [{"workload": name} for name in TOUR]:
+    for table in sweep.tables or TOUR:
         found += _table_cells(table, sweep.where)
+    if not found:
+        raise BadValue(f"{sweep.where}nothing to measure: none of these steps has a goal that it could be trained to")
     null = workloads.load("null")
-    measured = {cell.device: None for cell in found}
+    measured = {cell.device: None for cell in found if cell.measure == THROUGHPUT}
     found += [_cell(null, device, null.batches[0], {}) for device in measured]
     return list({cell.key(): cell for cell in found}.values())
 
@@ -188,7 +199,7 @@ def grade_name(name: str | None) -> str:
 
 
 def _table_cells(table: Mapping[str, Any], where: str) -> list[Cell]:
-    name = table.get("workload", TOUR[0])
+    name = table.get("workload", DEFAULT_WORKLOAD)
     workload = load_workload(name, where)
     allowed = {
         "variants": list(workload.variants),
@@ -198,29 +209,46 @@ def _table_cells(table: Mapping[str, Any], where: str) -> list[Cell]:
         "sizes": list(dict.fromkeys(size for sizes in workload.variants.values() for size in sizes)),
     }
     axes = {axis: _choose(table.get(axis), axis, choices, f"{where}{name}: ") for axis, choices in allowed.items()}
-    batches = parse_batches(table["batches"], where) if "batches" in table else list(workload.batches)
-    options = _options(workload, table.get("options", {}), f"{where}{name}: ")
-    return [
-        _cell(
-            workload,
-            device,
-            batch,
-            options,
-            variant=variant,
-            mode=mode,
-            framework=framework,
-            size=size,
-            precision=precision,
-        )
-        for variant in axes["variants"]
-        for mode in axes["modes"]
-        for framework in axes["frameworks"]
-        for precision in axes["precisions"]
-        for size in axes["sizes"]
-        if size in workload.variants[variant]
-        for device in _devices(table.get("devices"), where)
-        for batch in batches
-    ]
+    batches = parse_batches(table["batches"], where) if "batches" in table else None
+    measures = _choose(table.get("measures"), "measures", MEASURES, f"{where}{name}: ")
+    found = []
+    for measure, variant, mode in itertools.product(measures, axes["variants"], axes["modes"]):
+        sizes = [size for size in axes["sizes"] if size in workload.variants[variant]]
+        due, given = _due(workload, measure, variant, mode, batches)
+        options = _options(workload, {**given, **table.get("options", {})}, f"{where}{name}: ")
+        for framework, precision, size, device, batch in itertools.product(
+            axes["frameworks"], axes["precisions"], sizes, _devices(table.get("devices"), where), due
+        ):
+            found.append(
+                _cell(
+                    workload,
+                    device,
+                    batch,
+                    options,
+                    variant=variant,
+                    mode=mode,
+                    framework=framework,
+                    size=size,
+                    precision=precision,
+                    measure=measure,
+                )
+            )
+    return found
+
+
+def _due(
+    workload: Workload, measure: str, variant: str, mode: str, batches: Sequence[int] | None
+) -> tuple[Sequence[int], Mapping[str, Any]]:
+    """Return the batch sizes that are due, and the options that go with them in place of the workload's defaults.
+
+    A fixed budget means the same only at one batch size: the goal's, whatever is asked for.
+    """
+    if measure == THROUGHPUT:
+        return batches or workload.batches_of(variant, mode), {}
+    goal = workload.goal(variant, mode)
+    if goal is None or (measure == TIME_TO_QUALITY and not goal.budget):
+        return (), {}
+    return (batches if measure == TIME_TO_QUALITY and batches else (goal.batch,)), goal.options
 
 
 def _cell(workload: Workload, device: str, batch: int, options: Mapping[str, Any], **axes: str) -> Cell:
@@ -235,6 +263,7 @@ def _cell(workload: Workload, device: str, batch: int, options: Mapping[str, Any
         size=axes.get("size", next(iter(workload.variants[variant]))),
         precision=axes.get("precision", workload.precisions[0]),
         options=dict(options),
+        measure=axes.get("measure", THROUGHPUT),
     )
 
 

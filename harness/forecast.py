@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 
 from siderostat import workloads
-from siderostat.record import Attempt, Cell
+from siderostat.record import THROUGHPUT, Attempt, Cell
 from siderostat.workloads.base import Spec
 
 FLOPS_PER_CORE = 20e9  # sustained by small convolutions on one core of a server CPU; an assumption, printed as such
@@ -23,8 +23,11 @@ def step_seconds(cell: Cell) -> float | None:
 
 def attempt_seconds(attempt: Attempt) -> float:
     """Return how long one process will take, inputs aside; steps of unknown length count as short."""
-    protocol = attempt.protocol
-    step_s = step_seconds(attempt.cell) or 0.0
+    protocol, cell = attempt.protocol, attempt.cell
+    step_s = step_seconds(cell) or 0.0
+    if cell.measure != THROUGHPUT:
+        goal = workloads.load(cell.workload).goal(cell.variant, cell.mode)
+        return START_S[attempt.start] + (goal.budget / cell.batch * step_s if goal else 0.0)
     warmup = max(protocol.warmup_s, _WARMUP_BLOCKS * max(step_s, protocol.block_s))
     bursts = protocol.bursts * max(protocol.burst_s, protocol.burst_samples * step_s)
     return START_S[attempt.start] + warmup + bursts

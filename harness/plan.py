@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from siderostat.errors import NewerSchema
-from siderostat.record import Attempt, Cell, Protocol
+from siderostat.record import QUALITY, THROUGHPUT, TIME_TO_QUALITY, Attempt, Cell, Protocol
 
 SCHEMA = 1
 
@@ -25,6 +25,7 @@ class Grade:
     start: str
     target: float | None = None  # stop a case when its 95 % half-width is at most this, relative
     case_s: float | None = None  # ... or after this much time on it
+    quality_rounds: int = 1  # processes that are trained for the fixed budget; least_rounds for the time to quality
     repeats: int = 0  # how often a process measured under contention is repeated
     warmup_limit_s: float = 30.0
     note: str = ""
@@ -34,9 +35,9 @@ GRADES: Mapping[str, Grade] = {
     g.name: g
     for g in (
         Grade("quick", 3, 3, "warm", warmup_limit_s=5.0, note="indicative: three processes, a first look"),
-        Grade("ci", 10, 10, "warm", repeats=2, note="ten processes: what a CI gate compares"),
+        Grade("ci", 10, 10, "warm", quality_rounds=3, repeats=2, note="ten processes: what a CI gate compares"),
         Grade(
-            "publish", 10, 30, "cold", target=0.02, case_s=1200.0, repeats=2,
+            "publish", 10, 30, "cold", target=0.02, case_s=1200.0, quality_rounds=3, repeats=2,
             note="fresh interpreters, 10 to 30 of them, until the 95 % interval is within 2 %",
         ),
     )
@@ -92,6 +93,13 @@ class Plan:
         return self.grade, dict(self.pythons), [[stripped(a) for a in group] for group in self.groups]
 
 
+def rounds(cell: Cell, grade: Grade) -> int:
+    """Return how many processes a cell gets at most."""
+    return {THROUGHPUT: grade.most_rounds, QUALITY: grade.quality_rounds, TIME_TO_QUALITY: grade.least_rounds}[
+        cell.measure
+    ]
+
+
 def make(
     cells: Sequence[Cell],
     name: str,
@@ -103,14 +111,16 @@ def make(
 ) -> Plan:
     """Lay out every round of every cell: the rounds outside, the cells shuffled within each.
 
-    So each cell spans the whole session, and a drift of the machine hits all cells alike. Devices with an
-    interpreter of their own start cold, since they cannot be forked from this one.
+    So each cell spans the whole session, and a drift of the machine hits all cells alike. What is trained to a
+    quality comes after what is only timed, round by round. Devices with an interpreter of their own start cold,
+    since they cannot be forked from this one.
     """
     pythons = pythons or {}
     shuffle = random.Random(seed)
     groups: list[list[Attempt]] = []
     for number in range(grade.most_rounds):
-        for cell in shuffle.sample(list(cells), len(cells)):
+        due = [cell for cell in cells if number < rounds(cell, grade)]
+        for cell in sorted(shuffle.sample(due, len(due)), key=lambda c: c.measure != THROUGHPUT):
             foreign = cell.device.partition(":")[0] in pythons
             start = "cold" if foreign else grade.start
             groups.append([Attempt(cell, number, seed + number, start, protocol)])

@@ -20,6 +20,12 @@ from typing import Any, Dict, List, Mapping, Optional
 
 SCHEMA = 1
 
+THROUGHPUT = "throughput"
+QUALITY = "quality"
+TIME_TO_QUALITY = "time-to-quality"
+MEASURES = (THROUGHPUT, QUALITY, TIME_TO_QUALITY)
+"""What can be measured of a step: its time, how good it is after a fixed budget, how long it takes to be good."""
+
 
 class Status(str, Enum):
     """How an attempt ended. Only ``OK`` carries timings that may be compared."""
@@ -86,7 +92,7 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Cell:
-    """One point of a sweep: which step of which workload, on which device, at which batch size."""
+    """One point of a sweep: which step of which workload, on which device, at which batch size, and what of it."""
 
     workload: str
     variant: str
@@ -98,10 +104,14 @@ class Cell:
     precision: str = "fp32"
     devices: int = 1
     options: Mapping[str, Any] = field(default_factory=dict)
+    measure: str = THROUGHPUT
 
     def key(self) -> str:
         """Sixteen hex digits, the same wherever and whenever they are computed."""
-        text = json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
+        data = dataclasses.asdict(self)
+        if self.measure == THROUGHPUT:  # as it was before there was anything else to measure
+            del data["measure"]
+        text = json.dumps(data, sort_keys=True, separators=(",", ":"))
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
@@ -142,6 +152,36 @@ class Burst:
 
 
 @dataclass(frozen=True)
+class Look:
+    """A look at how good the model is while it is being trained."""
+
+    items: int  # trained on until then, those of the first step included
+    seconds: float  # of training until then; building, compiling, the first step and the looks themselves left out
+    figures: Dict[str, float]
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How good the model became. What ``pairs`` and ``pictures`` hold belongs to the last look."""
+
+    figure: str  # the one that decides; less is better
+    target: float
+    looks: List[Look] = field(default_factory=list)
+    pairs: Dict[str, List[List[float]]] = field(default_factory=dict)  # name -> true values, predicted values
+    pictures: Dict[str, Dict[str, Any]] = field(default_factory=dict)  # name -> shape, and zlib_base64 of the bytes
+
+    @property
+    def reached(self) -> Optional[Look]:
+        """The first look at which the target was met; None: it was not."""
+        return next((look for look in self.looks if look.figures[self.figure] <= self.target), None)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Quality:
+        """Rebuild it from its JSON form."""
+        return cls(**{**data, "looks": [Look(**look) for look in data["looks"]]})
+
+
+@dataclass(frozen=True)
 class Record:
     """One attempt, whatever became of it."""
 
@@ -161,6 +201,7 @@ class Record:
     peak_bytes: Optional[int] = None
     need_bytes: Optional[int] = None
     check: Dict[str, Dict[str, float]] = field(default_factory=dict)
+    quality: Optional[Quality] = None
     effective: Dict[str, Any] = field(default_factory=dict)
     device: Dict[str, Any] = field(default_factory=dict)
     process: Dict[str, Any] = field(default_factory=dict)
@@ -186,4 +227,5 @@ class Record:
         values["reason"] = None if values["reason"] is None else Reason(values["reason"])
         values["provenance"] = None if values["provenance"] is None else Provenance(values["provenance"])
         values["bursts"] = [Burst(**b) for b in values["bursts"]]
+        values["quality"] = Quality.from_dict(values["quality"]) if values.get("quality") else None
         return cls(**values)

@@ -120,6 +120,16 @@ def counted(records: Iterable[Record]) -> list[Record]:
     return [rounds[r] for r in sorted(rounds)]
 
 
+def time_to_quality(records: Iterable[Record]) -> Estimate | None:
+    """Estimate the training time in seconds until the target was met, over the processes that met it.
+
+    The first step, building and compiling are not in it. None where no process met the target.
+    """
+    met = [r.quality.reached for r in records if r.status is Status.OK and r.quality is not None]
+    times = [look.seconds for look in met if look is not None and look.seconds > 0]
+    return geometric_mean(times) if times else None
+
+
 def case(records: Sequence[Record]) -> Case:
     """Estimate one cell from all its records.
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from siderostat import contention
 from siderostat.child import Child, Lost
-from siderostat.record import Attempt, Burst, Provenance, Record, Status
+from siderostat.record import TIME_TO_QUALITY, Attempt, Burst, Look, Provenance, Quality, Record, Status
 
 _FAREWELL_S = 5.0  # how long a worker that has finished may take to leave
 
@@ -34,6 +34,7 @@ class Measurement:
         self.head: dict[str, Any] = {}
         self._tail: dict[str, Any] = {}
         self._bursts: list[Burst] = []
+        self._quality: Quality | None = None
         self._lost: Lost | None = None
         self._child: Child | None = None
         self._maxrss_bytes: int | None = None
@@ -57,6 +58,33 @@ class Measurement:
         answer = self._ask({"do": "burst", **dataclasses.asdict(rhythm)})
         if answer is not None:
             self._bursts.append(Burst(turn=turn, block_steps=rhythm.block_steps, **answer))
+
+    def train(self) -> None:
+        """Train towards the workload's goal: until its budget is used up or, where its time is asked for, it is met."""
+        if not self.alive:
+            return
+        goal, per_step = self.head["goal"], self.head["items_per_step"]
+        quality = Quality(goal["figure"], goal["target"])
+        items, seconds = (per_step if goal["budget"] else 0), 0.0
+        while self.alive:
+            is_over = items >= goal["budget"]
+            if is_over or self.attempt.cell.measure == TIME_TO_QUALITY:
+                quality = self._look(quality, items, seconds)
+            if is_over or quality.reached:
+                break
+            steps = math.ceil(min(goal["every"], goal["budget"] - items) / per_step)
+            self.burst(len(self._bursts), Rhythm(steps, samples=1))
+            if self.alive:
+                items, seconds = items + steps * per_step, seconds + sum(self._bursts[-1].seconds)
+        self._quality = quality
+
+    def _look(self, quality: Quality, items: int, seconds: float) -> Quality:
+        """Return what is known of the model's quality with one more look at it."""
+        answer = self._ask({"do": "look"})
+        if answer is None:
+            return quality
+        look = Look(items, seconds, answer.pop("figures"))
+        return dataclasses.replace(quality, looks=[*quality.looks, look], **answer)
 
     def finish(self) -> None:
         """Have the last outputs checked."""
@@ -88,6 +116,7 @@ class Measurement:
             provenance=Provenance(head["provenance"]) if head else None,
             bursts=_warmup_bursts(head) + self._bursts,
             check={k: v["check"] for k, v in (("first", head), ("last", tail)) if "check" in v},
+            quality=self._quality,
             peak_bytes=tail.get("peak_bytes"),
             process=self._process(),
             flags=flags,
@@ -144,6 +173,18 @@ def measure(
         for one in measurements:
             one.end()
     return [m.record() for m in measurements]
+
+
+def train(attempt: Attempt, start: Callable[[Attempt], Child]) -> Record:
+    """Measure how good the step's model becomes, or how long that takes."""
+    measurement = Measurement(attempt)
+    try:
+        measurement.prepare(start)
+        measurement.train()
+        measurement.finish()
+    finally:
+        measurement.end()
+    return measurement.record()
 
 
 def _rhythms(alive: Sequence[Measurement], known: Callable[[Attempt], Rhythm | None]) -> list[Rhythm]:

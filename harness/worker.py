@@ -8,6 +8,7 @@ socket closes, so it cannot outlive its driver. Requests and answers::
     {"do": "make_part", "attempt": ..., "part": i} -> {}
     {"do": "prepare", "attempt": ...}          -> times, settings and the block size that suits
     {"do": "burst", "block_steps": K, "samples": m} -> seconds and CPU seconds of m blocks
+    {"do": "look"}                             -> how good the model is by now: figures, pairs, pictures
     {"do": "finish"}                           -> last check, peak memory
 
 An answer with ``status`` is the last one: it says why the cell ends here. Worker side: Python 3.8.
@@ -15,6 +16,8 @@ An answer with ``status`` is the last one: it says why the cell ends here. Worke
 
 from __future__ import annotations
 
+import base64
+import dataclasses
 import gc
 import importlib
 import json
@@ -26,13 +29,16 @@ import statistics
 import sys
 import time
 import traceback
-from typing import Any, Dict, Iterator, List, Optional
+import zlib
+from typing import Any, Dict, Iterator, List, Mapping, Optional
+
+import numpy as np
 
 from siderostat import devices, limits, workloads
 from siderostat.contention import Watch, is_contended
 from siderostat.devices.base import DeviceAdapter, DeviceRefusal, Program, Window
-from siderostat.record import Attempt, Reason, Status
-from siderostat.workloads.base import BadInput, Spec, Workload, WrongResult
+from siderostat.record import THROUGHPUT, Attempt, Reason, Status
+from siderostat.workloads.base import BadInput, Exam, Spec, Step, Workload, WrongResult
 
 _LEAST_TIMES_EMPTY = 1000  # a block lasts at least this many times what timing nothing takes
 _WINDOW = 5  # samples in each of the two windows that must agree before warm-up ends
@@ -51,6 +57,8 @@ class Bench:
             cell.variant, cell.mode, cell.framework, cell.batch, cell.size, attempt.seed, dict(cell.options)
         )
         self._program: Optional[Program] = None
+        self._step: Optional[Step] = None
+        self._exam: Optional[Exam] = None
 
     @property
     def program(self) -> Program:
@@ -59,14 +67,14 @@ class Bench:
         return self._program
 
     def prepare(self) -> Dict[str, Any]:
-        """Import, build, compile, run the first step, check it, warm up."""
+        """Import, build, compile, run the first step, check it; warm up where it is the step's time that counts."""
         cell = self.attempt.cell
         limits.limit_memory(self.attempt.protocol.memory_bytes)
         described = self.device.describe()
         started = time.perf_counter()
         framework = importlib.import_module(cell.framework)
         imported = time.perf_counter()
-        step = self.workload.build(self.spec)
+        self._step = step = self.workload.build(self.spec)
         built = time.perf_counter()
         self._program = self.device.compile(step, cell.precision)
         compiled = time.perf_counter()
@@ -75,7 +83,7 @@ class Bench:
         gc.collect()
         gc.freeze()
         gc.disable()
-        warmup = self._warm_up()
+        further = self._warm_up() if cell.measure == THROUGHPUT else {"goal": self._goal()}
         return {
             "device": described,
             "clock": self.device.clock,
@@ -89,7 +97,7 @@ class Bench:
             "check": figures,
             "effective": {"precision": cell.precision, **self.device.effective()},
             "packages": {cell.framework: str(getattr(framework, "__version__", "")), "numpy": _version("numpy")},
-            **warmup,
+            **further,
         }
 
     def _warm_up(self) -> Dict[str, Any]:
@@ -145,6 +153,25 @@ class Bench:
             "flags": ["contended"] if is_contended(load, self.device.clock == "host") else [],
         }
 
+    def _goal(self) -> Dict[str, Any]:
+        goal = self.workload.goal(self.spec.variant, self.spec.mode)
+        if goal is None:
+            raise WrongResult(f"{self.workload.name} has no goal in mode {self.spec.mode!r}")
+        return dataclasses.asdict(goal)
+
+    def look(self) -> Dict[str, Any]:
+        """Judge the model as it is now."""
+        assert self._step is not None
+        if self._exam is None:
+            self._exam = self.workload.exam(self.spec, self._step)
+        outputs = [self.program.infer(self._exam.model, batch) for batch in self._exam.batches]
+        findings = self._exam.judge(outputs)
+        return {
+            "figures": _finite(findings.figures),
+            "pairs": {name: [list(map(float, column)) for column in pair] for name, pair in findings.pairs.items()},
+            "pictures": {name: _packed(picture) for name, picture in findings.pictures.items()},
+        }
+
     def finish(self) -> Dict[str, Any]:
         """Check the last outputs and release the device."""
         answer = {"check": self._check(), "peak_bytes": self.program.peak_bytes()}
@@ -152,11 +179,20 @@ class Bench:
         return answer
 
     def _check(self) -> Dict[str, float]:
-        figures = self.workload.check(self.spec, self.program.outputs())
-        for name, value in figures.items():
-            if not math.isfinite(value):
-                raise WrongResult(f"the check's figure {name} is {value}")
-        return {name: float(value) for name, value in figures.items()}
+        return _finite(self.workload.check(self.spec, self.program.outputs()))
+
+
+def _finite(figures: Mapping[str, float]) -> Dict[str, float]:
+    for name, value in figures.items():
+        if not math.isfinite(value):
+            raise WrongResult(f"the check's figure {name} is {value}")
+    return {name: float(value) for name, value in figures.items()}
+
+
+def _packed(pictures: np.ndarray) -> Dict[str, Any]:
+    """Return bytes in the form the record has them."""
+    whole = np.ascontiguousarray(pictures, np.uint8)
+    return {"shape": list(whole.shape), "zlib_base64": base64.b64encode(zlib.compress(whole.tobytes(), 9)).decode()}
 
 
 def _median_step_s(windows: List[Window]) -> float:
@@ -202,6 +238,8 @@ class Session:
             return {"python": platform.python_version(), **bench.prepare()}
         if what == "burst":
             return bench.burst(request["block_steps"], request["samples"])
+        if what == "look":
+            return bench.look()
         return bench.finish()
 
 

@@ -15,7 +15,7 @@ __all__ = ["RunData", "write"]
 
 
 def write(runs: Sequence[RunData], folder: Path) -> dict[str, Path]:
-    """Write ``report.html``, ``report.md``, ``report.csv``, ``records.csv`` and ``report.json``.
+    """Write ``report.html``, ``report.md``, ``report.csv``, ``records.csv``, ``quality.csv`` and ``report.json``.
 
     Each file is replaced as a whole: whoever reads meanwhile sees the old one or the new one. Nothing is written
     unless all of them could be made.
@@ -29,7 +29,7 @@ def write(runs: Sequence[RunData], folder: Path) -> dict[str, Path]:
 
     Raises:
         ValueError: if there is no run.
-        ModuleNotFoundError: if altair, vl-convert or jinja2 is missing.
+        ModuleNotFoundError: if altair, vl-convert, jinja2 or Pillow is missing.
         OSError: if the folder cannot be written.
     """
     from siderostat.reports import csv, html, json, markdown
@@ -43,6 +43,7 @@ def write(runs: Sequence[RunData], folder: Path) -> dict[str, Path]:
         "report.md": markdown.text(content),
         "report.csv": csv.cases(runs),
         "records.csv": csv.processes(runs),
+        "quality.csv": csv.looks(runs),
         "report.json": json.text(runs, content),
     }
     folder.mkdir(parents=True, exist_ok=True)

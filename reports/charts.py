@@ -1,4 +1,4 @@
-"""Charts of one workload, variant and mode: throughput, training time beside published times, peak memory.
+"""Charts of one workload, variant and mode: throughput, time beside published times, peak memory, quality.
 
 A chart is a Vega-Lite description; :func:`svg` draws it. Measured points are filled, modelled, estimated and emulated
 ones open, published ones grey diamonds and triangles on dashed lines.
@@ -7,7 +7,7 @@ ones open, published ones grey diamonds and triangles on dashed lines.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from siderostat.reports import theme
 from siderostat.reports.glossary import OPEN
 from siderostat.reports.labels import BYTE_UNITS, capital, count, plural, scale, series, spread
 from siderostat.reports.published import PROVENANCE, Curve
-from siderostat.reports.published.arcelin2021 import EPOCHS, IMAGES_PER_EPOCH, TASK
+from siderostat.reports.quality import Learned, words
 from siderostat.reports.rows import Row
 from siderostat.stats import Estimate
 
@@ -30,7 +30,7 @@ class Chart:
     """A chart and what stands beside it.
 
     Attributes:
-        name: ``throughput``, ``training_time`` or ``memory``.
+        name: ``throughput``, ``published``, ``memory``, ``predicted_...`` or ``learning``.
         title: heading in words.
         caption: what the marks mean and what is missing.
         spec: Vega-Lite description.
@@ -51,10 +51,83 @@ def charts(table: Sequence[Row], curves: Sequence[Curve]) -> Iterator[Chart]:
     missing = _missing(table)
     yield _throughput(timed, names, missing)
     if curves:
-        yield _training_time(timed, names, curves, missing)
+        yield _published(timed, names, curves, missing)
     with_memory = [r for r in timed if r.peak_bytes is not None]
     if with_memory:
         yield _memory(with_memory, names)
+
+
+def quality_charts(of: Learned) -> Iterator[Chart]:
+    """Yield what the model says against what is true and, where it was looked at while it learned, how it learned."""
+    pairs = of.qualities[0].pairs
+    shapes = {name: pairs[name] for name in ("e1", "e2") if name in pairs}
+    if shapes:
+        yield _predictions("ellipticity", "ellipticity component", shapes)
+    for name in pairs:
+        if name not in shapes:
+            yield _predictions(name, name, {name: pairs[name]})
+    if any(len(q.looks) > 1 for q in of.qualities):
+        yield _learning(of)
+
+
+def _predictions(name: str, title: str, pairs: Mapping[str, Sequence[Sequence[float]]]) -> Chart:
+    """Chart predicted over true values, with the line on which they would be equal."""
+    points = [
+        {"series": series_name, "true": true, "predicted": predicted}
+        for series_name, (all_true, all_predicted) in pairs.items()
+        for true, predicted in zip(all_true, all_predicted, strict=True)
+    ]
+    ends = [min(p["true"] for p in points), max(p["true"] for p in points)]
+    colours = alt.Scale(domain=list(pairs), range=list(theme.OKABE_ITO[: len(pairs)]))
+    marks = (
+        alt.Chart(alt.InlineData(values=points))
+        .mark_circle(size=16, opacity=0.55)
+        .encode(
+            x=alt.X("true:Q", title=f"True {title}"),
+            y=alt.Y("predicted:Q", title=f"Predicted {title}"),
+            color=alt.Color("series:N", scale=colours, legend=alt.Legend(title=None) if len(pairs) > 1 else None),
+        )
+    )
+    line = (
+        alt.Chart(alt.InlineData(values=[{"true": x, "predicted": x} for x in ends]))
+        .mark_line(color=theme.MUTED, strokeDash=[4, 4], strokeWidth=1.2)
+        .encode(x="true:Q", y="predicted:Q")
+    )
+    n = count(len(next(iter(pairs.values()))[0]), "galaxy")
+    caption = f"{capital(n)} that the model was not trained on; dashed: predicted as it is."
+    return Chart(f"predicted_{name}", f"Predicted against true {name}", caption, _dressed(marks + line))
+
+
+def _learning(of: Learned) -> Chart:
+    """Chart the figure that decides over the time of training, a line for each process."""
+    figure, target = of.qualities[0].figure, of.qualities[0].target
+    points = [
+        {"series": f"process {i}", "seconds": look.seconds, "value": look.figures[figure]}
+        for i, quality in enumerate(of.qualities, start=1)
+        for look in quality.looks
+    ]
+    lines = (
+        alt.Chart(alt.InlineData(values=points))
+        .mark_line(point=True, strokeWidth=1.4)
+        .encode(
+            x=alt.X("seconds:Q", title="Training (s)"),
+            y=alt.Y("value:Q", title=words(figure), scale=alt.Scale(zero=False)),
+            color=alt.Color(
+                "series:N",
+                scale=alt.Scale(domain=list(dict.fromkeys(p["series"] for p in points)), range=list(theme.OKABE_ITO)),
+                legend=alt.Legend(title=None),
+            ),
+        )
+    )
+    goal = (
+        alt.Chart(alt.InlineData(values=[{"value": target}]))
+        .mark_rule(color=theme.MUTED, strokeDash=[4, 4])
+        .encode(y="value:Q")
+    )
+    caption = (
+        f"Dashed: the target of {target:g}. Looking at the model, building, compiling and the first step left out."
+    )
+    return Chart("learning", f"{capital(words(figure))} while training", caption, _dressed(lines + goal))
 
 
 def svg(chart: Chart, prefix: str) -> str:
@@ -79,20 +152,22 @@ def _throughput(timed: Sequence[Row], names: dict[int, str], missing: str) -> Ch
     return Chart("throughput", "Throughput", f"{_intervals(timed)}{missing}", _spec(points, title))
 
 
-def _training_time(timed: Sequence[Row], names: dict[int, str], curves: Sequence[Curve], missing: str) -> Chart:
+def _published(timed: Sequence[Row], names: dict[int, str], curves: Sequence[Curve], missing: str) -> Chart:
     """Chart the time for the published task over batch size, measured and published."""
-    items = float(EPOCHS * IMAGES_PER_EPOCH)
+    task = curves[0].task
     points = [
-        _point(names[id(r)], r.provenance, r.batch, time.times(items)) for r in timed if (time := r.time) is not None
+        _point(names[id(r)], r.provenance, r.batch, time.times(curves[0].items_at(r.batch)))
+        for r in timed
+        if (time := r.time) is not None
     ]
     for curve in curves:
         for batch, seconds in zip(curve.batches, curve.seconds, strict=True):
             points.append(_point(curve.label, PROVENANCE, batch, _alone(seconds)))
     caption = (
-        f"Time for {TASK}, at the steady time per image measured here; building, compiling and the first step are left "
+        f"Time for {task}, at the steady time per image measured here; building, compiling and the first step are left "
         f"out. Grey, dashed: published, see the caveats. {_intervals(timed)}{missing}"
     )
-    return Chart("training_time", f"Time for {TASK}", caption, _spec(points, f"Seconds for {TASK}", log=True))
+    return Chart("published", f"Time for {task}", caption, _spec(points, f"Seconds for {task}", log=True))
 
 
 def _memory(known: Sequence[Row], names: dict[int, str]) -> Chart:
@@ -153,8 +228,12 @@ def _spec(points: list[dict[str, Any]], title: str, log: bool = False) -> dict[s
         .encode(y=alt.Y("low:Q", title=title), y2="high:Q", stroke=stroke)
     )
     marks = base.mark_point(size=58, strokeWidth=1.7, opacity=1).encode(stroke=stroke, fill=fill, shape=shape)
-    chart = (lines + bars + marks).properties(width=theme.WIDTH, height=theme.HEIGHT)
-    spec: dict[str, Any] = chart.to_dict()
+    return _dressed(lines + bars + marks)
+
+
+def _dressed(chart: alt.LayerChart) -> dict[str, Any]:
+    """Return a chart's description in the size and look of all of them."""
+    spec: dict[str, Any] = chart.properties(width=theme.WIDTH, height=theme.HEIGHT).to_dict()
     spec["config"] = theme.CONFIG
     return spec
 

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from siderostat.reports.processes import COLUMNS, all_process_rows
+from siderostat.reports.quality import COLUMNS as LOOK_COLUMNS
+from siderostat.reports.quality import flat_rows as flat_looks
 from siderostat.reports.rows import flat_rows, rows
 from siderostat.reports.run import RunData
 
@@ -20,6 +22,11 @@ def cases(runs: Sequence[RunData]) -> str:
 def processes(runs: Sequence[RunData]) -> str:
     """Return ``records.csv``: one row for each process, the null workload's too."""
     return _text(all_process_rows(runs), COLUMNS)
+
+
+def looks(runs: Sequence[RunData]) -> str:
+    """Return ``quality.csv``: one row for each figure of each look at a model."""
+    return _text(flat_looks(runs), LOOK_COLUMNS)
 
 
 def _text(table: Iterable[Mapping[str, Any]], columns: Sequence[str] = ()) -> str:

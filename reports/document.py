@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from siderostat.reports import published, sentences, tables
+from siderostat.reports import published, quality, sentences, tables
 from siderostat.reports.environment import commands, facts, summary
 from siderostat.reports.glossary import FLAGS, PROVENANCE, STATUS, TERMS, explain
 from siderostat.reports.labels import set_title
@@ -28,7 +28,7 @@ class CaseSet:
         cases: table of the cases.
         flags: explanations of the flags in that table.
         start_up: table of the times before the first timed step; None where nothing ran.
-        training: times for the published task, measured and published; None without published curves.
+        beside: times for the published task, measured and published; None without published curves.
         caveats: what keeps the published figures from being compared freely.
     """
 
@@ -39,8 +39,23 @@ class CaseSet:
     cases: Table
     flags: list[str]
     start_up: Table | None
-    training: Table | None
+    beside: Table | None
     caveats: list[str]
+
+
+@dataclass(frozen=True)
+class LearnedPart:
+    """What is said of one model's quality.
+
+    Attributes:
+        learned: the cell and its records.
+        headline: sentence.
+        table: figures.
+    """
+
+    learned: quality.Learned
+    headline: str
+    table: Table
 
 
 @dataclass(frozen=True)
@@ -65,6 +80,7 @@ class Document:
     notes: list[str]
     warnings: list[str]
     sets: list[CaseSet]
+    learned: list[LearnedPart]
     runs: list[RunPart]
     sources: list[str]
     glossary: list[tuple[str, list[tuple[str, str]]]] = field(
@@ -88,6 +104,7 @@ def document(runs: Sequence[RunData]) -> Document:
         notes=[f"{prefix}{note}" for prefix, run in named if (note := sentences.indicative(run))],
         warnings=[f"{prefix}{warning}" for prefix, run in named for warning in run.warnings],
         sets=case_sets,
+        learned=[LearnedPart(of, quality.headline(of), quality.table(of)) for of in quality.learned(runs)],
         runs=[_run_part(name, run) for name, run in zip(names, runs, strict=True)],
         sources=list(dict.fromkeys(c.source for s in case_sets for c in s.curves)),
     )
@@ -96,6 +113,7 @@ def document(runs: Sequence[RunData]) -> Document:
 def headlines(run: RunData) -> list[str]:
     """Return what a run's report says first, as plain lines."""
     lines = [f"{set_title(key)}: {s}" for key, table in sets(rows([run])).items() for s in sentences.headlines(table)]
+    lines += [f"{of.title}: {quality.headline(of)}" for of in quality.learned([run])]
     note = sentences.indicative(run)
     return [*lines, note] if note and lines else lines
 
@@ -122,7 +140,7 @@ def _case_set(key: tuple[str, str, str], table: list[Row]) -> CaseSet:
         cases=tables.case_table(table),
         flags=[explain(f) for f in sorted(flags)],
         start_up=tables.start_up_table(table),
-        training=tables.training_table(table, curves) if curves else None,
+        beside=tables.published_table(table, curves) if curves else None,
         caveats=[*caveats(key[1]), _networks(table, curves)] if curves else [],
     )
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from siderostat.reports.charts import charts, svg
-from siderostat.reports.document import CaseSet, Document
+from siderostat.reports.charts import Chart, charts, quality_charts, svg
+from siderostat.reports.document import Document
 from siderostat.reports.labels import capital
+from siderostat.reports.quality import Learned, grid_png
 
 TEMPLATES = Path(__file__).with_name("templates")
 
@@ -24,6 +27,15 @@ class Figure:
     svg: Markup
 
 
+@dataclass(frozen=True)
+class Picture:
+    """A grid of pictures."""
+
+    title: str
+    png_base64: str
+    count: int
+
+
 def text(document: Document) -> str:
     """Return the report as HTML. Whatever comes from records or manifests is escaped."""
     environment = Environment(
@@ -34,14 +46,26 @@ def text(document: Document) -> str:
         lstrip_blocks=True,
     )
     environment.filters["capital"] = capital
-    figures = [_figures(case_set, f"s{i}") for i, case_set in enumerate(document.sets)]
-    return environment.get_template("report.html.j2").render(document=document, figures=figures)
+    figures = [_figures(charts(s.rows, s.curves), f"s{i}") for i, s in enumerate(document.sets)]
+    learned = [_figures(quality_charts(part.learned), f"q{i}") for i, part in enumerate(document.learned)]
+    pictures = [_pictures(part.learned) for part in document.learned]
+    return environment.get_template("report.html.j2").render(
+        document=document, figures=figures, learned=learned, pictures=pictures
+    )
 
 
-def _figures(case_set: CaseSet, prefix: str) -> list[Figure]:
-    """Draw the charts of one workload, variant and mode."""
+def _figures(drawn: Iterable[Chart], prefix: str) -> list[Figure]:
+    """Draw charts."""
     return [
         # Vega escapes the texts it draws.
         Figure(chart.title, chart.caption, Markup(svg(chart, f"{prefix}-{chart.name}")))
-        for chart in charts(case_set.rows, case_set.curves)
+        for chart in drawn
+    ]
+
+
+def _pictures(of: Learned) -> list[Picture]:
+    """Return the pictures that the first process made."""
+    return [
+        Picture(name, base64.b64encode(grid_png(packed)).decode(), packed["shape"][0])
+        for name, packed in of.qualities[0].pictures.items()
     ]

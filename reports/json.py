@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from siderostat.reports import quality
 from siderostat.reports.document import Document
 from siderostat.reports.rows import flat_rows
 from siderostat.reports.run import RunData, run_names
@@ -20,7 +21,7 @@ def text(runs: Sequence[RunData], document: Document) -> str:
     """Return the report as JSON.
 
     ``null_seconds_per_step`` is the harness's own time per step, the largest over the runs, and has its interval
-    beside it; ``cases`` has the columns of ``report.csv``; ``published`` holds the curves set beside them.
+    beside it; ``cases`` has the columns of ``report.csv``, ``quality`` those of ``quality.csv``; ``published`` holds the curves set beside them.
 
     Args:
         runs: what the report is about.
@@ -34,6 +35,7 @@ def text(runs: Sequence[RunData], document: Document) -> str:
         "generated_at": document.generated_at,
         **_null(max(overheads, key=lambda e: e.value, default=None)),
         "cases": flat_rows(table, with_run=several),
+        "quality": list(quality.flat_rows(runs)),
         "published": [{"set": s.title, **asdict(curve)} for s in document.sets for curve in s.curves],
         "runs": [_run(name, run) for name, run in zip(run_names(runs), runs, strict=True)],
     }

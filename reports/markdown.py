@@ -30,6 +30,10 @@ def _lines(document: Document) -> Iterator[str]:
         yield from (f"> {escaped(note)}", "")
     for case_set in document.sets:
         yield from _case_set(case_set)
+    for part in document.learned:
+        prefix = f"{escaped(part.learned.run)}: " if part.learned.run else ""
+        yield from (f"## {prefix}{escaped(part.learned.title)}", "", escaped(part.headline), "")
+        yield from (*_table(part.table), "")
     for run in document.runs:
         yield from _run(run, several=len(document.runs) > 1)
     if document.sources:
@@ -48,8 +52,8 @@ def _case_set(case_set: CaseSet) -> Iterator[str]:
         yield from (*_items(case_set.flags), "")
     if case_set.start_up is not None:
         yield from ("### Before the first timed step, medians over the processes", "", *_table(case_set.start_up), "")
-    if case_set.training is not None:
-        yield from ("### Beside published times", "", *_table(case_set.training), "", *_items(case_set.caveats), "")
+    if case_set.beside is not None:
+        yield from ("### Beside published times", "", *_table(case_set.beside), "", *_items(case_set.caveats), "")
 
 
 def _run(run: RunPart, several: bool) -> Iterator[str]:

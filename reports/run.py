@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from siderostat.record import Protocol, Provenance, Record
+from siderostat.record import THROUGHPUT, Cell, Protocol, Provenance, Record
 from siderostat.stats import Case, Estimate, cases
 
 NULL_WORKLOAD = "null"  # does nothing: its time per step is what the harness itself costs
@@ -42,8 +42,18 @@ class RunData:
 
     @cached_property
     def cases(self) -> list[Case]:
-        """Every cell but those of the null workload, estimated."""
-        return cases(r for r in self.records if r.attempt.cell.workload != NULL_WORKLOAD)
+        """Every cell that was timed but those of the null workload, estimated."""
+        timed = (r for r in self.records if r.attempt.cell.measure == THROUGHPUT)
+        return cases(r for r in timed if r.attempt.cell.workload != NULL_WORKLOAD)
+
+    @cached_property
+    def trained(self) -> list[tuple[Cell, list[Record]]]:
+        """Every cell whose model was judged, with its records."""
+        found: dict[str, list[Record]] = {}
+        for record in self.records:
+            if record.attempt.cell.measure != THROUGHPUT:
+                found.setdefault(record.attempt.cell.key(), []).append(record)
+        return [(records[0].attempt.cell, records) for records in found.values()]
 
     @cached_property
     def overheads(self) -> list[Case]:

@@ -24,7 +24,6 @@ from siderostat.reports.labels import (
 )
 from siderostat.reports.processes import failures
 from siderostat.reports.published import PROVENANCE, Curve
-from siderostat.reports.published.arcelin2021 import EPOCHS, IMAGES_PER_EPOCH
 from siderostat.reports.rows import Row
 
 
@@ -148,7 +147,7 @@ def start_up_table(table: Sequence[Row]) -> Table | None:
     return _table(table, head, cells, frozenset({"Start", "Provenance"}))
 
 
-def training_table(table: Sequence[Row], curves: Sequence[Curve]) -> Table:
+def published_table(table: Sequence[Row], curves: Sequence[Curve]) -> Table:
     """Return seconds for the published task over batch size: one column for each series, here and published."""
     names = series(table)
     ours = {(n, r.batch): r for n, r in zip(names, table, strict=True) if r.time is not None}
@@ -158,16 +157,21 @@ def training_table(table: Sequence[Row], curves: Sequence[Curve]) -> Table:
     lines = []
     for batch in batches:
         here = [ours.get((n, batch)) for n in columns]
-        times = [r.time.times(EPOCHS * IMAGES_PER_EPOCH) if r and r.time else None for r in here]
-        there = [number(t[batch], decimals=0) if batch in t else NOT_KNOWN for t in theirs]
+        times = [r.time.times(curves[0].items_at(batch)) if r and r.time else None for r in here]
+        there = [_published_seconds(t.get(batch)) for t in theirs]
         lines.append(TableRow([str(batch), *map(interval, times), *there]))
     measured = [n if n.endswith(")") else f"{n} (measured)" for n in columns]
     return Table(
         ["Batch", *measured, *(c.label for c in curves)],
         lines,
-        f"Seconds for {EPOCHS} epochs of {IMAGES_PER_EPOCH} images; n/a: not {PROVENANCE}, or not measured",
+        f"Seconds for {curves[0].task}; n/a: not {PROVENANCE}, or not measured",
         frozenset(range(1 + len(columns) + len(curves))),
     )
+
+
+def _published_seconds(value: float | None) -> str:
+    """Return a published time with the digits that matter: whole seconds where they are many."""
+    return NOT_KNOWN if value is None else number(value, decimals=0 if value >= 100 else None)
 
 
 def failure_table(records: Iterable[Record]) -> Table | None:

@@ -19,10 +19,11 @@ class BadInput(Exception):
 
 @dataclass(frozen=True)
 class Size:
-    """Parameters of a network, all of them and those that training changes."""
+    """Parameters of a network, all of them and those that training changes; of its named parts, all of them."""
 
     parameters: int
     trainable: int
+    parts: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,48 @@ class Step:
     items: int  # how many of Workload.item one step handles
 
 
+@dataclass(frozen=True)
+class Goal:
+    """What a step is to learn, and in how many items.
+
+    A step that learns nothing, such as sampling, has a budget of 0: it is judged as it is.
+    """
+
+    figure: str  # of Findings.figures, the one that decides; less is better
+    target: float  # reached when the figure is no larger
+    budget: int  # items trained on before the figures of a fixed budget are taken, and at most for the target
+    every: int  # items trained on between two looks at the figure
+    batch: int
+    options: Mapping[str, Any] = field(default_factory=dict)  # in place of the defaults, such as more images
+
+
+@dataclass(frozen=True)
+class Findings:
+    """How good a model is.
+
+    Attributes:
+        figures: by name; errors and distances in the unit of what they are of.
+        pairs: by name, true values and what the model says of them, of equal length.
+        pictures: by name, uint8 of shape (pictures, rows, columns, 3).
+    """
+
+    figures: Dict[str, float]
+    pairs: Dict[str, Tuple[Sequence[float], Sequence[float]]] = field(default_factory=dict)
+    pictures: Dict[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Exam:
+    """How a model is judged on what it has not been trained on.
+
+    ``model`` is put into inference and called with each of ``batches``; ``judge`` gets the outputs of all calls.
+    """
+
+    model: Any
+    batches: Sequence[Tuple[np.ndarray, ...]]
+    judge: Callable[[Sequence[Sequence[np.ndarray]]], Findings]
+
+
 class Workload(ABC):
     """A scientific computation that devices are compared on.
 
@@ -112,9 +155,25 @@ class Workload(ABC):
     frameworks: ClassVar[Tuple[str, ...]]
     precisions: ClassVar[Tuple[str, ...]] = ("fp32",)
     variants: ClassVar[Mapping[str, Mapping[str, Size]]]  # variant -> size -> parameters
-    batches: ClassVar[Tuple[int, ...]]
+    batches: ClassVar[Tuple[int, ...]]  # see also batches_of
     options: ClassVar[Mapping[str, Option]] = {}
     reference: ClassVar[str] = ""  # paper and equation, or data sheet
+
+    def batches_of(self, variant: str, mode: str) -> Tuple[int, ...]:
+        """Return the batch sizes that are measured where none are asked for."""
+        return self.batches
+
+    def goal(self, variant: str, mode: str) -> Optional[Goal]:
+        """Return what the step is to learn; None where there is nothing to judge but :meth:`check`."""
+        return None
+
+    def exam(self, spec: Spec, step: Step) -> Exam:
+        """Return how the model of ``step``, which :meth:`build` made, is judged. Only where there is a goal.
+
+        Raises:
+            BadInput: if the inputs cannot be used.
+        """
+        raise NotImplementedError(f"{self.name} states a goal and no exam")
 
     def parts(self, spec: Spec) -> int:
         """Return in how many independent parts the inputs are made; 0 where there is nothing to make."""

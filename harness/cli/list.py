@@ -45,7 +45,14 @@ def _workloads() -> list[dict[str, Any]]:
             "frameworks": list(workload.frameworks),
             "modes": list(workload.modes),
             "precisions": list(workload.precisions),
-            "batches": list(workload.batches),
+            "batches": {
+                mode: {variant: list(workload.batches_of(variant, mode)) for variant in workload.variants}
+                for mode in workload.modes
+            },
+            "goals": {
+                mode: {v: asdict(goal) for v in workload.variants if (goal := workload.goal(v, mode)) is not None}
+                for mode in workload.modes
+            },
             "variants": {v: {s: asdict(size) for s, size in sizes.items()} for v, sizes in workload.variants.items()},
             "options": {key: {"default": o.default, "help": o.help} for key, o in workload.options.items()},
             "reference": workload.reference,

@@ -94,6 +94,13 @@ def _add_sweep_flags(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="a workload's option; may be repeated"
     )
+    measures = what.add_mutually_exclusive_group()
+    measures.add_argument(
+        "--quality", action="store_true", help="say also how good each model is, after a fixed budget of training"
+    )
+    measures.add_argument(
+        "--to-quality", action="store_true", help="measure the time to the quality that each workload states instead"
+    )
     how = parser.add_argument_group("how to measure")
     how.add_argument(
         "--grade",

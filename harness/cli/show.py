@@ -10,8 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from siderostat import stats
+from siderostat import progress, stats
 from siderostat.errors import DONE
+from siderostat.record import THROUGHPUT, Record
 from siderostat.stats import Case, Estimate
 from siderostat.store import Run
 
@@ -21,16 +22,31 @@ def main(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     run = Run(Path(arguments.run))
     for warning in run.warnings:
         print(f"siderostat: {warning}", file=sys.stderr)
-    cases = stats.cases(run.records)
+    cases = stats.cases(r for r in run.records if r.attempt.cell.measure == THROUGHPUT)
+    judged = [r for r in run.records if r.quality is not None and r.quality.looks]
     if arguments.json:
-        print(
-            json.dumps(
-                {"run": str(run.folder), "grade": run.plan.grade, "cases": [_as_dict(c) for c in cases]}, indent=1
-            )
-        )
-    else:
-        _print_table(run, cases)
+        figures = {"cases": [_as_dict(c) for c in cases], "quality": [_quality(r) for r in judged]}
+        print(json.dumps({"run": str(run.folder), "grade": run.plan.grade, **figures}, indent=1))
+        return DONE
+    _print_table(run, cases)
+    for record in judged:
+        print(progress.described(record))
     return DONE
+
+
+def _quality(record: Record) -> dict[str, Any]:
+    quality = record.quality
+    assert quality is not None
+    looks = [asdict(look) for look in quality.looks]
+    return {
+        **asdict(record.attempt.cell),
+        "round": record.attempt.round,
+        "provenance": record.provenance and record.provenance.value,
+        "figure": quality.figure,
+        "target": quality.target,
+        "reached": quality.reached is not None,
+        "looks": looks,
+    }
 
 
 def _as_dict(case: Case) -> dict[str, Any]:

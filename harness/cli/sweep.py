@@ -11,13 +11,17 @@ from typing import Any
 from siderostat import config, plan, provenance
 from siderostat.errors import BadValue
 from siderostat.plan import GRADES, Plan
-from siderostat.record import Protocol
+from siderostat.record import QUALITY, THROUGHPUT, TIME_TO_QUALITY, Protocol
 
 _MEMORY_SHARE = 0.9  # of the free memory that a worker may allocate
 _TOUR_BUDGET_S = 100.0  # so that the tour and its report end within two minutes on a slow machine too
 _AXIS_FLAGS = {
     "variants": "variant", "modes": "mode", "frameworks": "framework", "sizes": "size", "precisions": "precision",
 }  # fmt: skip
+_FLAGS = (
+    "workload", "device", "batch", *_AXIS_FLAGS.values(), "set", "quality", "to_quality", "grade", "seed", "budget",
+    "timeout",
+)  # fmt: skip
 
 
 def make_plan(arguments: argparse.Namespace) -> Plan:
@@ -52,9 +56,9 @@ def refuse_flags(arguments: argparse.Namespace, because: str) -> None:
     Raises:
         BadValue: if a flag that says what or how to measure is given.
     """
-    for name in ("workload", "device", "batch", *_AXIS_FLAGS.values(), "set", "grade", "seed", "budget", "timeout"):
-        if getattr(arguments, name) not in (None, []):
-            raise BadValue(f"{because}; leave --{name} out")
+    for name in _FLAGS:
+        if getattr(arguments, name) not in (None, False, []):
+            raise BadValue(f"{because}; leave --{name.replace('_', '-')} out")
 
 
 def _stored_plan(arguments: argparse.Namespace) -> Plan:
@@ -69,10 +73,10 @@ def _stored_plan(arguments: argparse.Namespace) -> Plan:
 
 def _tables(arguments: argparse.Namespace, sweep: config.Sweep) -> list[Mapping[str, Any]]:
     """Return the sweep's tables with the flags laid over each."""
-    tables: list[Mapping[str, Any]] = list(sweep.tables) or [{"workload": name} for name in config.TOUR]
+    tables: list[Mapping[str, Any]] = list(sweep.tables or config.TOUR)
     if arguments.workload:
         names = _names(arguments.workload)
-        chosen = [t for t in tables if t.get("workload", config.TOUR[0]) in names]
+        chosen = [t for t in tables if t.get("workload", config.DEFAULT_WORKLOAD) in names]
         tables = chosen if sweep.tables and chosen else [{"workload": name} for name in names]
     over: dict[str, Any] = {
         axis: _names(value) for axis, flag in _AXIS_FLAGS.items() if (value := getattr(arguments, flag))
@@ -81,6 +85,10 @@ def _tables(arguments: argparse.Namespace, sweep: config.Sweep) -> list[Mapping[
         over["devices"] = arguments.device
     if arguments.batch:
         over["batches"] = config.parse_batches(arguments.batch, "-b: ")
+    if arguments.quality:
+        over["measures"] = [THROUGHPUT, QUALITY]
+    if arguments.to_quality:
+        over["measures"] = [TIME_TO_QUALITY]
     options = dict(_pair(text) for text in arguments.set)
     return [{**t, **over, "options": {**t.get("options", {}), **options}} for t in tables]
 

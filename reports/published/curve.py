@@ -16,6 +16,7 @@ class Curve:
         batches: batch sizes, ascending.
         seconds: time in seconds for the task, one for each batch size.
         task: what the seconds are for.
+        items: work units of the task; None: those of one step, as many as the batch size says.
         parameters: of the published network.
         source: citation in words.
         provenance: always ``published``.
@@ -25,6 +26,11 @@ class Curve:
     batches: tuple[int, ...]
     seconds: tuple[float, ...]
     task: str
+    items: int | None
     parameters: int
     source: str
     provenance: str = PROVENANCE
+
+    def items_at(self, batch: int) -> int:
+        """Return how many work units the task has at a batch size."""
+        return self.items or batch

@@ -8,7 +8,18 @@ import time
 
 import numpy as np
 
-from siderostat.workloads.base import BadInput, Feed, Phase, Size, Step, Workload, WrongResult
+from siderostat.workloads.base import (
+    BadInput,
+    Exam,
+    Feed,
+    Findings,
+    Goal,
+    Phase,
+    Size,
+    Step,
+    Workload,
+    WrongResult,
+)
 
 
 class Well(Workload):
@@ -123,3 +134,50 @@ class Unsteady(Well):
         self.sleep_s *= 1.01
         time.sleep(self.sleep_s)
         return (x,)
+
+
+class Learns(Well):
+    """Its error is 1 / (1 + steps), whatever it is shown."""
+
+    modes = ("train", "sample")
+    least = 0.0
+
+    def goal(self, variant, mode):
+        return Goal("error", 0.1, budget=40 if mode == "train" else 0, every=6, batch=2, options={})
+
+    def build(self, spec):
+        self.steps = 0
+        return super().build(spec)
+
+    def step(self, x):
+        self.steps += 1
+        return (x,)
+
+    def exam(self, spec, step):
+        self.exams = getattr(self, "exams", 0) + 1
+        return Exam(lambda x: (x + self.exams,), [(np.zeros(2),), (np.ones(2),)], self.judge)
+
+    def judge(self, outputs):
+        assert [o[0].tolist() for o in outputs] == [[1, 1], [2, 2]]  # one exam, made once, called with every batch
+        error = max(self.least, 1 / (1 + self.steps))
+        return Findings(
+            {"error": error, "steps": self.steps},
+            {"x": ([0.0, 1.0], [0.5, 0.75])},
+            {"shades": np.full((3, 2, 2, 3), 7, np.uint8)},
+        )
+
+
+class LearnsNotEnough(Learns):
+    least = 0.2
+
+
+class DiesLearning(Learns):
+    def step(self, x):
+        if self.steps == 12:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().step(x)
+
+
+class LearnsNonsense(Learns):
+    def judge(self, outputs):
+        return Findings({"error": float("nan")})

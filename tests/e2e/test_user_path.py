@@ -38,7 +38,7 @@ def test_the_run_folder_holds_every_file_of_the_design(run_folder):
     names = {p.name for p in run_folder.iterdir()}
     assert {"manifest.json", "plan.json", "records.jsonl", "logs", "report"} <= names
     assert {p.name for p in (run_folder / "report").iterdir()} == {
-        "report.html", "report.md", "report.csv", "records.csv", "report.json",
+        "report.html", "report.md", "report.csv", "records.csv", "quality.csv", "report.json",
     }  # fmt: skip
 
 
@@ -153,7 +153,7 @@ def test_nothing_measured_is_exit_code_4(siderostat, faulty, tmp_path):
     [
         (
             ["run", "-w", "galaxy-shap"],
-            "unknown workload 'galaxy-shap'; did you mean 'galaxy-shape'? Allowed: galaxy-shape, null.",
+            "unknown workload 'galaxy-shap'; did you mean 'galaxy-shape'? Allowed: galaxy-images, galaxy-sampler, galaxy-shape, null.",
         ),
         (["run", "-d", "cup"], "unknown device 'cup'; did you mean 'cpu'?"),
         (["run", "-b", "none"], "-b: 'none' is no batch size"),

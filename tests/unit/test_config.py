@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from siderostat import config
-from siderostat.config import Sweep
+from siderostat.config import Sweep, load_workload
 from siderostat.errors import BadValue, SiderostatError, UnknownName
 
 
@@ -54,10 +54,40 @@ def test_what_is_no_duration_is_refused(text):
         config.parse_duration(text)
 
 
-def test_the_tour_is_the_papers_batches_and_the_null_workload():
+def test_the_tour_times_every_workload_and_judges_two_models():
     cells = config.cells(Sweep())
-    assert [c.batch for c in cells] == [2, 4, 8, 10, 12, 14, 1]
-    assert cells[-1].workload == "null"
+    assert {c.workload for c in cells} == {"galaxy-shape", "galaxy-sampler", "galaxy-images", "null"}
+    assert {(c.workload, c.mode) for c in cells if c.measure == "quality"} == {
+        ("galaxy-shape", "infer"),
+        ("galaxy-sampler", "sample"),
+    }
+    assert [c.measure for c in cells if c.workload == "null"] == ["throughput"]
+
+
+def test_a_workload_named_alone_is_timed_at_the_papers_batches():
+    assert [c.batch for c in config.cells(Sweep(tables=[{"workload": "galaxy-shape"}]))] == [2, 4, 8, 10, 12, 14, 1]
+    bnn = config.cells(Sweep(tables=[{"workload": "galaxy-shape", "variants": ["bnn"]}]))
+    assert [c.batch for c in bnn] == [2, 4, 6, 8, 1]
+
+
+def test_a_fixed_budget_means_one_batch_size_and_the_goals_images():
+    goal = load_workload("galaxy-shape").goal("dnn", "train")
+    (cell,) = config.cells(Sweep(tables=[{"batches": [2, 4], "measures": ["quality"]}]))
+    assert (cell.measure, cell.batch) == ("quality", goal.batch)
+    assert cell.options["images"] == goal.options["images"]
+    (cell,) = config.cells(Sweep(tables=[{"measures": ["quality"], "options": {"images": "1024"}}]))
+    assert cell.options["images"] == 1024
+
+
+def test_the_time_to_quality_depends_on_the_batch_size_that_is_asked_for():
+    cells = config.cells(Sweep(tables=[{"batches": [2, 4], "measures": ["time-to-quality"]}]))
+    assert [(c.measure, c.batch) for c in cells] == [("time-to-quality", 2), ("time-to-quality", 4)]
+
+
+@pytest.mark.parametrize("table", [{"workload": "null"}, {"modes": ["infer"]}])
+def test_what_has_no_goal_cannot_be_trained_to_it(table):
+    with pytest.raises(BadValue, match="none of these steps has a goal"):
+        config.cells(Sweep(tables=[{**table, "measures": ["time-to-quality"]}]))
 
 
 def test_axes_multiply_and_each_device_gets_its_null():
@@ -84,7 +114,7 @@ def test_a_path_option_is_made_absolute(tmp_path, monkeypatch):
     [
         (
             {"workload": "galaxy-shap"},
-            r"unknown workload 'galaxy-shap'; did you mean 'galaxy-shape'\? Allowed: galaxy-shape, null\.",
+            r"unknown workload 'galaxy-shap'; did you mean 'galaxy-shape'\? Allowed: galaxy-images, galaxy-sampler, galaxy-shape, null\.",
         ),
         ({"devices": ["cpi"]}, r"unknown device 'cpi'; did you mean 'cpu'\? Allowed: cpu"),
         ({"devices": ["cpu:thread=2"]}, r"unknown setting 'thread' of device 'cpu'; did you mean 'threads'"),

@@ -12,13 +12,14 @@ import pytest
 from siderostat import record, store
 from siderostat.errors import NewerSchema
 from siderostat.record import Attempt, Cell, Reason, Record, Status
-from tests.records import cell, failed, ok
+from tests.records import cell, failed, judged, ok
 
 SCHEMA = json.loads((Path(record.__file__).parent / "schema" / "record-1.json").read_text())
+SINCE_THE_FIRST_SAMPLES = {"quality", "measure"}  # absent from records that were written before they were thought of
 SAMPLES = Path(__file__).parents[1] / "data" / "schema-1.jsonl"
 
 
-@pytest.mark.parametrize("made", [ok(), failed(), ok([0.1, 0.2], flags=["contended"], repeat=1)])
+@pytest.mark.parametrize("made", [ok(), failed(), ok([0.1, 0.2], flags=["contended"], repeat=1), judged()])
 def test_a_record_survives_its_json(made: Record):
     assert store.parse(made.to_json()) == made
 
@@ -32,6 +33,11 @@ def test_the_key_is_the_same_everywhere():
     assert cell().key() == "f082e70f349a0c65"
     assert cell().key() == Cell(**dataclasses.asdict(cell())).key()
     assert cell(batch=8).key() != cell().key()
+
+
+def test_a_cell_that_is_only_timed_has_the_key_it_had_before_there_was_anything_else():
+    assert cell(measure="throughput").key() == "f082e70f349a0c65"
+    assert len({cell(measure=m).key() for m in record.MEASURES}) == 3
 
 
 def test_the_key_does_not_depend_on_the_order_of_options():
@@ -58,6 +64,7 @@ def test_every_field_is_described_with_its_unit():
         (Attempt, ["attempt"]),
         (Cell, ["attempt", "cell"]),
         (record.Protocol, ["attempt", "protocol"]),
+        (record.Quality, ["quality"]),
     ],
 )
 def test_the_schema_names_exactly_the_fields_of_the_types(kind, path):
@@ -65,7 +72,7 @@ def test_the_schema_names_exactly_the_fields_of_the_types(kind, path):
     for step in path:
         schema = schema["properties"][step]
     assert set(schema["properties"]) - {"key"} == {f.name for f in dataclasses.fields(kind)}
-    assert set(schema["required"]) == set(schema["properties"])
+    assert set(schema["required"]) == set(schema["properties"]) - SINCE_THE_FIRST_SAMPLES
 
 
 def test_the_schema_knows_every_status_and_reason():

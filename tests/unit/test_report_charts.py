@@ -12,7 +12,7 @@ from siderostat.record import Provenance, Reason, Status
 from siderostat.reports import published, theme
 from siderostat.reports.charts import Chart, charts, svg
 from siderostat.reports.rows import Row, ordered, row
-from siderostat.reports.tables import training_table
+from siderostat.reports.tables import published_table
 from tests.records import cell, failed, ok
 
 NOISE = (0.97, 1.0, 1.03)
@@ -70,7 +70,7 @@ def test_ticks_stand_at_the_batches_measured():
 
 
 def test_training_time_is_that_of_800_000_images():
-    chart = drawn(rows())["training_time"]
+    chart = drawn(rows())["published"]
     ours = {p["batch"]: p for p in points(chart) if p["provenance"] == "measured"}
     assert ours[8]["value"] == pytest.approx(800_000 / 80, rel=1e-3)
     assert ours[8]["low"] < ours[8]["value"] < ours[8]["high"]
@@ -79,7 +79,7 @@ def test_training_time_is_that_of_800_000_images():
 
 
 def test_published_points_are_there_and_marked():
-    chart = drawn(rows())["training_time"]
+    chart = drawn(rows())["published"]
     theirs = [p for p in points(chart) if p["provenance"] == "published"]
     assert {(p["series"], p["batch"], p["value"]) for p in theirs} >= {
         ("Nvidia V100 (published)", 14, 442.94), ("Graphcore GC2 (published)", 2, 189.24),
@@ -93,9 +93,9 @@ def test_published_points_are_there_and_marked():
 
 
 def test_published_points_are_of_the_same_variant():
-    batches = [p["batch"] for p in points(drawn(rows(), "bnn")["training_time"]) if p["provenance"] == "published"]
+    batches = [p["batch"] for p in points(drawn(rows(), "bnn")["published"]) if p["provenance"] == "published"]
     assert sorted(set(batches)) == [2, 4, 6, 8]
-    assert "training_time" not in drawn(rows(), "other")
+    assert "published" not in drawn(rows(), "other")
 
 
 @pytest.mark.parametrize("provenance", [Provenance.MODELLED, Provenance.ESTIMATED, Provenance.EMULATED])
@@ -162,7 +162,7 @@ def test_names_are_escaped_in_drawings():
 
 
 def test_the_table_beside_published_times_holds_both():
-    table = training_table(rows((2, 14)), published.curves("galaxy-shape", "dnn", "train"))
+    table = published_table(rows((2, 14)), published.curves("galaxy-shape", "dnn", "train"))
     assert table.head == ["Batch", "torch on cpu (measured)", "Nvidia V100 (published)", "Graphcore GC2 (published)"]
     by_batch = {r.cells[0]: r.cells[1:] for r in table.rows}
     assert by_batch["14"][1:] == ["443", "187"]

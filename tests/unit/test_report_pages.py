@@ -95,7 +95,7 @@ def page(written) -> Page:
 
 
 def test_all_files_are_written_and_nothing_else(written, tmp_path):
-    assert set(written) == {"report.html", "report.md", "report.csv", "records.csv", "report.json"}
+    assert set(written) == {"report.html", "report.md", "report.csv", "records.csv", "quality.csv", "report.json"}
     reports.write([whole_run()], tmp_path / "new" / "folder")
     assert {p.name for p in (tmp_path / "new" / "folder").iterdir()} == set(written)
 

@@ -180,3 +180,55 @@ def test_an_answer_that_does_not_come_is_a_timeout(tmp_path):
             slow.ask({"do": "prepare", "attempt": dataclasses.asdict(mock())}, 0.01)
     finally:
         slow.end()
+
+
+def train(workshop, faulty, name: str, measure: str, mode: str = "train"):
+    asked = cell(
+        workload=faulty(name), variant="only", mode=mode, framework="numpy", size="small", batch=2, measure=measure
+    )
+    return supervisor.train(Attempt(asked, 0, 0, "warm", QUICK), workshop.start)
+
+
+def test_a_training_uses_up_its_budget_and_is_looked_at_once(workshop, faulty):
+    record = train(workshop, faulty, "Learns", "quality")
+    (look,) = record.quality.looks
+    # 40 items are 20 steps, the first of them before the clock; looking does not train.
+    assert (look.items, look.figures) == (40, {"error": 1 / 21, "steps": 20})
+    assert look.seconds == pytest.approx(sum(s for b in stats.measured_bursts(record) for s in b.seconds))
+    assert [b.block_steps for b in record.bursts] == [3, 3, 3, 3, 3, 3, 1]
+    assert record.quality.pairs == {"x": [[0.0, 1.0], [0.5, 0.75]]}
+    assert record.quality.pictures["shades"]["shape"] == [3, 2, 2, 3]
+
+
+def test_the_time_to_quality_ends_at_the_first_look_that_meets_the_target(workshop, faulty):
+    record = train(workshop, faulty, "Learns", "time-to-quality")
+    assert [look.items for look in record.quality.looks] == [2, 8, 14, 20]
+    assert record.quality.reached == record.quality.looks[-1]
+    assert record.status is Status.OK
+    assert stats.time_to_quality([record]).value == record.quality.looks[-1].seconds
+
+
+def test_a_target_that_is_not_met_within_the_budget_is_a_result(workshop, faulty):
+    record = train(workshop, faulty, "LearnsNotEnough", "time-to-quality")
+    assert record.status is Status.OK
+    assert record.quality.looks[-1].items == 40
+    assert record.quality.reached is None
+    assert stats.time_to_quality([record]) is None
+
+
+def test_what_does_not_learn_is_judged_as_it_is(workshop, faulty):
+    record = train(workshop, faulty, "Learns", "quality", mode="sample")
+    assert [(look.items, look.seconds) for look in record.quality.looks] == [(0, 0.0)]
+    assert not stats.measured_bursts(record)
+
+
+def test_a_training_that_dies_keeps_what_was_seen_of_it(workshop, faulty):
+    record = train(workshop, faulty, "DiesLearning", "time-to-quality")
+    assert (record.status, record.reason) == (Status.CRASH, Reason.KILLED)
+    assert [look.items for look in record.quality.looks] == [2, 8, 14, 20]
+
+
+def test_a_figure_that_is_not_finite_is_no_figure(workshop, faulty):
+    record = train(workshop, faulty, "LearnsNonsense", "quality")
+    assert (record.status, record.reason) == (Status.INVALID, Reason.WRONG_RESULT)
+    assert not record.quality.looks

@@ -7,10 +7,30 @@ from typing import Any, ClassVar, Dict, Mapping, Sequence, Tuple
 
 import numpy as np
 
-from siderostat.workloads.base import BadInput, Feed, Option, Phase, Size, Spec, Step, Workload, WrongResult
+from siderostat.workloads.base import (
+    BadInput,
+    Exam,
+    Feed,
+    Findings,
+    Goal,
+    Option,
+    Phase,
+    Size,
+    Spec,
+    Step,
+    Workload,
+    WrongResult,
+)
 from siderostat.workloads.galaxy_shape.layers import LABELS, forward_flops
 
 LEARNING_RATE = 1e-3
+TARGET_NLL = -0.5
+"""Nats. Saying the training set's mean and covariance for every image gives 0.43."""
+
+BUDGET_IMAGES = 24576
+TRAINING_IMAGES = 8192
+HELD_OUT = 512
+_AT_ONCE = 64  # images in a call of an exam
 
 
 class GalaxyShape(Workload):
@@ -35,6 +55,32 @@ class GalaxyShape(Workload):
         ),
     }
     reference = "Arcelin (2021), Comparison of Graphcore IPUs and Nvidia GPUs for cosmology applications"
+
+    def batches_of(self, variant: str, mode: str) -> Tuple[int, ...]:
+        """Return the paper's batch sizes: the Bayesian network's are smaller."""
+        return self.batches if variant == "dnn" else (2, 4, 6, 8)
+
+    def goal(self, variant: str, mode: str) -> Goal | None:
+        """Return what is to be learned: a likelihood that saying the mean label for every image does not reach."""
+        if mode != "train":
+            return None
+        return Goal("nll", TARGET_NLL, BUDGET_IMAGES, every=2048, batch=16, options={"images": TRAINING_IMAGES})
+
+    def exam(self, spec: Spec, step: Step) -> Exam:
+        """Return how predictions for images beyond those trained on are compared with the labels."""
+        from siderostat.workloads.galaxy_shape.quality import DRAWS, judge, stacked
+
+        images = _whole_number(spec, "images", least=1)
+        _, known = _image_set(spec).load(images)
+        pixels, labels = _image_set(spec).load(HELD_OUT, first=images)
+        draws = 1 if spec.variant == "dnn" else DRAWS
+        layout = _channels_last(pixels) if spec.framework == "tensorflow" else pixels
+        batches = [(layout[i : i + _AT_ONCE],) for i in range(0, HELD_OUT, _AT_ONCE)]
+
+        def judged(outputs: Sequence[Sequence[np.ndarray]]) -> Findings:
+            return judge(*stacked(outputs, draws), labels, known)
+
+        return Exam(step.phases[0].model.network, batches * draws, judged)
 
     def parts(self, spec: Spec) -> int:
         """Return how many parts of 64 images hold the images asked for.
