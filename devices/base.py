@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, Dict, List, Mapping, Optional
+from typing import Any, ClassVar, Dict, List, Mapping, Optional, Sequence
 
 import numpy as np
 
@@ -68,6 +68,20 @@ class Program(ABC):
     def outputs(self) -> List[np.ndarray]:
         """Return what the last phase of the last step returned."""
 
+    def infer(self, model: Any, arrays: Sequence[np.ndarray]) -> List[np.ndarray]:
+        """Return what a network computes in inference, to see how good it is while it is trained.
+
+        Training goes on as if nothing had been asked, except that random numbers the network drew are used up.
+
+        Args:
+            model: whose weights this program trains, on its device; a step's model or a part of it.
+            arrays: one batch, laid out as the step's feed has it.
+
+        Raises:
+            Unsupported: if the device can only run the whole step.
+        """
+        raise Unsupported("this device cannot run a network in inference while it trains it")
+
     def peak_bytes(self) -> Optional[int]:
         """Return the most memory of the device in use so far, where it is known."""
         return None
@@ -103,6 +117,15 @@ class DeviceAdapter(ABC):
 
         Raises:
             Unavailable: if the device is not on this machine.
+        """
+
+    def configure(self, framework: str) -> None:
+        """Set what a framework takes only before its first operation, such as the number of threads.
+
+        Called once, right after the framework is imported and before the workload is built.
+
+        Args:
+            framework: its name; the device need not be able to run it.
         """
 
     @abstractmethod

@@ -24,7 +24,9 @@ from siderostat.record import Reason, Status
 
 _LOG_TAIL_BYTES = 4096
 _LEAVE_S = 5.0  # how long a worker may take to end once it has closed its socket
-_OUT_OF_MEMORY_WORDS = ("bad_alloc", "MemoryError", "can't allocate memory", "Cannot allocate memory")
+_OUT_OF_MEMORY_WORDS = (
+    "bad_alloc", "MemoryError", "can't allocate memory", "Cannot allocate memory", "OOM when allocating",
+)  # fmt: skip
 
 
 class Lost(Exception):
@@ -259,8 +261,12 @@ class Child:
 
 
 def _environment() -> dict[str, str]:
-    """Return the environment of a worker: without the current folder on the path, where a random.py may lie."""
-    return {**os.environ, "PYTHONSAFEPATH": "1"}
+    """Return the environment of a worker.
+
+    The current folder, where a random.py may lie, is not on its path. Its tf.keras is the Keras 2 that TensorFlow
+    Probability is made of.
+    """
+    return {"TF_USE_LEGACY_KERAS": "1", **os.environ, "PYTHONSAFEPATH": "1"}
 
 
 def _maxrss_bytes(maxrss: int) -> int:

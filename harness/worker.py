@@ -41,6 +41,13 @@ from siderostat.record import THROUGHPUT, Attempt, Reason, Status
 from siderostat.workloads.base import BadInput, Exam, Spec, Step, Workload, WrongResult
 
 _LEAST_TIMES_EMPTY = 1000  # a block lasts at least this many times what timing nothing takes
+_PACKAGES = {  # what brings a module that goes by another name, or does not work alone
+    "tensorflow": "'siderostat[tensorflow]'",
+    "tensorflow_probability": "'siderostat[tensorflow]'",
+    "tf_keras": "'siderostat[tensorflow]'",
+    "torch": "'siderostat[torch]'",
+    "galsim": "'siderostat[sky]'",
+}
 _WINDOW = 5  # samples in each of the two windows that must agree before warm-up ends
 _AGREE = 0.05
 
@@ -73,6 +80,7 @@ class Bench:
         described = self.device.describe()
         started = time.perf_counter()
         framework = importlib.import_module(cell.framework)
+        self.device.configure(cell.framework)
         imported = time.perf_counter()
         self._step = step = self.workload.build(self.spec)
         built = time.perf_counter()
@@ -253,7 +261,8 @@ def _last_words(error: BaseException, device: Optional[DeviceAdapter]) -> Dict[s
         return _ending(
             Status.UNAVAILABLE,
             Reason.NO_PACKAGE,
-            f"package {error.name} is not installed for {sys.executable}; install it there",
+            f"package {error.name} is not installed for {sys.executable}; install it: "
+            f"{sys.executable} -m pip install {_PACKAGES.get(str(error.name), error.name)}",
         )
     refusal = error if isinstance(error, DeviceRefusal) else device and device.refusal(error)
     if isinstance(refusal, DeviceRefusal):

@@ -13,6 +13,8 @@ from siderostat.record import Attempt, Reason, Status
 _PRELOAD: Mapping[str, Sequence[str]] = {
     # The first optimiser imports torch._dynamo, which takes over a second: the server does it once for all.
     "torch": ("siderostat.worker", "torch", "torch._dynamo"),
+    # TensorFlow first: only then does importing TensorFlow Probability import its layers, and Keras with them.
+    "tensorflow": ("siderostat.worker", "tensorflow", "tensorflow_probability"),
     "numpy": ("siderostat.worker", "numpy"),
 }
 

@@ -27,7 +27,7 @@ from siderostat.reports.run import RunData, run_names
 from siderostat.reports.tables import Table, TableRow
 from siderostat.stats import time_to_quality
 
-MAGNIFIED = 3  # screen pixels on a side of a picture's pixel
+MAGNIFIED = 2  # screen pixels on a side of a picture's pixel
 ACROSS = 8  # pictures in a row of a grid
 COLUMNS = (
     "workload", "variant", "mode", "framework", "device", "batch", "measure", "round", "provenance", "items",

@@ -11,6 +11,8 @@ from typing import Dict, List
 from siderostat.workloads.base import Workload
 
 _WHERE: Dict[str, str] = {
+    "galaxy-images": "siderostat.workloads.galaxy_images:GalaxyImages",
+    "galaxy-sampler": "siderostat.workloads.galaxy_sampler:GalaxySampler",
     "galaxy-shape": "siderostat.workloads.galaxy_shape:GalaxyShape",
     "null": "siderostat.workloads.null:Null",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import platform
 from pathlib import Path
@@ -13,7 +14,7 @@ from siderostat.workloads.base import Phase, Step
 
 
 class Cpu(DeviceAdapter):
-    """The host's processor, through PyTorch or plain NumPy."""
+    """The host's processor, through PyTorch, TensorFlow or plain NumPy."""
 
     kind = "cpu"
     title = "the host's processor"
@@ -27,7 +28,7 @@ class Cpu(DeviceAdapter):
         if not wanted.isdigit() or int(wanted) < 1:
             raise ValueError(f"threads is a whole number of at least 1, not {wanted!r}")
         self.threads = int(wanted)
-        self._effective: Dict[str, Any] = {}
+        self._framework = ""
 
     def describe(self) -> Dict[str, Any]:
         """See :meth:`DeviceAdapter.describe`."""
@@ -38,15 +39,25 @@ class Cpu(DeviceAdapter):
             "memory_bytes": memory_bytes(),
         }
 
+    def configure(self, framework: str) -> None:
+        """See :meth:`DeviceAdapter.configure`."""
+        self._framework = framework
+        programs = _programs(framework)
+        if programs is not None:
+            programs.configure(self.threads)
+
     def compile(self, step: Step, precision: str) -> Program:
         """See :meth:`DeviceAdapter.compile`."""
         if precision != "fp32":
             raise Unsupported(f"precision {precision!r} is not available on the CPU in this version; use fp32")
         if step.framework == "torch":
-            from siderostat.devices.cpu import torch as programs
+            from siderostat.devices.cpu.torch import TorchProgram
 
-            self._effective = programs.use_threads(self.threads)
-            return programs.TorchProgram(step)
+            return TorchProgram(step)
+        if step.framework == "tensorflow":
+            from siderostat.devices.cpu.tensorflow import TensorFlowProgram
+
+            return TensorFlowProgram(step)
         if step.framework == "numpy":
             from siderostat.devices.cpu.loop import Loop
 
@@ -55,15 +66,27 @@ class Cpu(DeviceAdapter):
 
     def effective(self) -> Dict[str, Any]:
         """See :meth:`DeviceAdapter.effective`."""
-        return self._effective
+        programs = _programs(self._framework)
+        return {} if programs is None else dict(programs.effective())
 
     def refusal(self, error: BaseException) -> Optional[DeviceRefusal]:
         """See :meth:`DeviceAdapter.refusal`."""
-        if isinstance(error, RuntimeError) and "can't allocate memory" in str(error):
-            words = str(error).rpartition("you tried to allocate ")[2].split()
+        text = str(error)
+        if isinstance(error, RuntimeError) and "can't allocate memory" in text:
+            words = text.rpartition("you tried to allocate ")[2].split()
             need = int(words[0]) if words and words[0].isdigit() else None
-            return OutOfCapacity("the host's memory, or the worker's share of it, is used up", Reason.OOM_HOST, need)
-        return super().refusal(error)
+        elif type(error).__name__ == "ResourceExhaustedError" and type(error).__module__.startswith("tensorflow."):
+            need = _programs("tensorflow").refused_bytes(text)
+        else:
+            return super().refusal(error)
+        return OutOfCapacity("the host's memory, or the worker's share of it, is used up", Reason.OOM_HOST, need)
+
+
+def _programs(framework: str) -> Any:
+    """Return the module of a framework that has settings of its own; None for plain Python."""
+    if framework not in ("torch", "tensorflow"):
+        return None
+    return importlib.import_module(f"siderostat.devices.cpu.{framework}")
 
 
 def _numpy_closure(phase: Phase) -> Callable[[], Any]:

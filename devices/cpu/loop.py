@@ -31,6 +31,7 @@ class Loop(Program):
         for _ in range(steps):
             for phase in phases:
                 last = phase()
+        self._wait(last)
         stop = time.perf_counter_ns()
         cpu = time.process_time_ns() - cpu
         self._last = last
@@ -38,8 +39,17 @@ class Loop(Program):
 
     def outputs(self) -> List[np.ndarray]:
         """See :meth:`Program.outputs`."""
-        last = self._last if isinstance(self._last, tuple) else (self._last,)
-        return [np.asarray(o) for o in last]
+        return self._as_arrays(self._last)
+
+    def infer(self, model: Any, arrays: Sequence[np.ndarray]) -> List[np.ndarray]:
+        """See :meth:`Program.infer`."""
+        return self._as_arrays(model(*arrays))
+
+    def _wait(self, last: Any) -> None:
+        """Wait until ``last``, the newest output, is there; at once where calls return no earlier."""
+
+    def _as_arrays(self, outputs: Any) -> List[np.ndarray]:
+        return [np.asarray(o) for o in (outputs if isinstance(outputs, tuple) else (outputs,))]
 
     def peak_bytes(self) -> Optional[int]:
         """Return the process's peak resident memory: interpreter, framework, inputs and the step's own."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, List, Sequence
 
 import numpy as np
 import torch
@@ -11,9 +11,13 @@ from siderostat.devices.cpu.loop import Loop
 from siderostat.workloads.base import Phase, Step
 
 
-def use_threads(threads: int) -> Dict[str, Any]:
-    """Fix the number of threads and return the number in force."""
+def configure(threads: int) -> None:
+    """Fix the number of threads."""
     torch.set_num_threads(threads)
+
+
+def effective() -> Dict[str, Any]:
+    """Return what PyTorch says of its threads."""
     return {"threads": torch.get_num_threads()}
 
 
@@ -23,10 +27,19 @@ class TorchProgram(Loop):
     def __init__(self, step: Step) -> None:
         super().__init__([_closure(phase) for phase in step.phases])
 
-    def outputs(self) -> List[np.ndarray]:
-        """See :meth:`Program.outputs`."""
-        last = self._last if isinstance(self._last, tuple) else (self._last,)
-        return [o.detach().numpy() for o in last]
+    def infer(self, model: Any, arrays: Sequence[np.ndarray]) -> List[np.ndarray]:
+        """See :meth:`Program.infer`."""
+        training = [(module, module.training) for module in model.modules()]  # parts may be frozen: each has its own
+        model.eval()
+        try:
+            with torch.inference_mode():
+                return self._as_arrays(model(*map(torch.from_numpy, arrays)))
+        finally:
+            for module, was in training:
+                module.training = was
+
+    def _as_arrays(self, outputs: Any) -> List[np.ndarray]:
+        return [o.detach().numpy() for o in (outputs if isinstance(outputs, tuple) else (outputs,))]
 
 
 def _closure(phase: Phase) -> Callable[[], Any]:

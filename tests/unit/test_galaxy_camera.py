@@ -9,8 +9,10 @@ import pytest
 
 from siderostat.workloads.base import BadInput
 from siderostat.workloads.galaxy_images import survey
-from siderostat.workloads.galaxy_images.camera import Camera, add_noise, draw_galaxy, make_image
+from siderostat.workloads.galaxy_images.camera import Camera
 from siderostat.workloads.galaxy_images.catalogue import Catalogue, Component, Galaxy, SyntheticCatalogue
+from siderostat.workloads.galaxy_images.making import draw_galaxy, make_images
+from siderostat.workloads.galaxy_images.noise import add_noise
 
 galsim = pytest.importorskip("galsim")
 
@@ -23,8 +25,7 @@ def camera():
 @pytest.fixture(scope="module")
 def made(camera):
     """Images and labels 0 ... 63 of seed 0."""
-    images, labels = zip(*(make_image(camera, SyntheticCatalogue(), 0, i) for i in range(64)))
-    return np.stack(images), np.stack(labels)
+    return make_images(camera, SyntheticCatalogue(), 0, range(64))
 
 
 def _galaxy(magnitude=20.0, radius=0.4, ratio=0.5, angle=0.5, sed="Sbc", redshift=0.7, index=1.5):
@@ -88,29 +89,60 @@ def test_a_point_source_is_as_wide_as_the_point_spread_function(camera):
         np.testing.assert_allclose(band / band.sum(), direct.array / direct.array.sum(), atol=1e-5)
 
 
-def test_noise_is_that_of_counting_galaxy_and_sky():
+@pytest.fixture(scope="module")
+def source():
+    """Sources of even brightness, from none in u to 50,000 electrons per pixel in y."""
+    return np.linspace(0, 50_000, 6, dtype=np.float32)[:, None, None] * np.ones((1, 64, 64), np.float32)
+
+
+def _noisy(source, noise):
+    """Pixels of 60 exposures by band, shape (6, 245760)."""
     rng = np.random.default_rng(3)
-    source = np.linspace(0, 50_000, 6, dtype=np.float32)[:, None, None] * np.ones((1, 64, 64), np.float32)
-    noisy = np.stack([add_noise(source, rng) for _ in range(60)]).transpose(1, 0, 2, 3).reshape(6, -1).astype(float)
+    exposures = np.stack([add_noise(source, rng, noise) for _ in range(60)])
+    assert exposures.dtype == np.float32
+    return exposures.transpose(1, 0, 2, 3).reshape(6, -1).astype(float)
+
+
+@pytest.mark.parametrize("noise", ["poisson", "gaussian"])
+def test_noise_has_the_mean_and_variance_of_counting_galaxy_and_sky(source, noise):
+    noisy = _noisy(source, noise)
     expected = survey.sky_electrons() + source[:, 0, 0]
     n = noisy.shape[1]
     assert (np.abs(noisy.mean(1) - source[:, 0, 0]) < 4 * np.sqrt(expected / n)).all()
     np.testing.assert_allclose(noisy.var(1), expected, rtol=4 * math.sqrt(2 / n))
-    # A Gaussian of the same variance has no skewness; in u the Poisson one is 7 standard errors from 0.
-    u = (noisy[0] - noisy[0].mean()) / noisy[0].std()
-    assert (u**3).mean() == pytest.approx(expected[0] ** -0.5, abs=4 * math.sqrt(6 / n))
+    # A row of pixels has no more in common with the next than chance.
+    pixels = (noisy[0] - noisy[0].mean()) / noisy[0].std()
+    assert abs((pixels[1:] * pixels[:-1]).mean()) < 4 / math.sqrt(n)
+
+
+@pytest.mark.parametrize(("noise", "share"), [("poisson", 1), ("gaussian", 0)])
+def test_poisson_noise_is_skewed_and_gaussian_noise_is_not(source, noise, share):
+    # In u the skewness of counts is 7 standard errors from 0.
+    u = _noisy(source, noise)[0]
+    u = (u - u.mean()) / u.std()
+    expected = share * survey.sky_electrons()[0] ** -0.5
+    assert (u**3).mean() == pytest.approx(expected, abs=3.4 * math.sqrt(6 / len(u)))
+
+
+def test_counts_are_whole_numbers_above_the_sky(source):
+    counts = _noisy(source, "poisson")[3] + survey.sky_electrons()[3]
+    assert np.abs(counts - np.round(counts)).max() < 0.01
+
+
+def test_no_noise_leaves_the_image_as_it_is(source):
+    assert np.array_equal(add_noise(source, np.random.default_rng(0), "none"), source)
 
 
 def test_images_do_not_depend_on_what_was_made_before(camera, made):
     for index in (63, 5):
-        image, labels = make_image(Camera(), SyntheticCatalogue(), 0, index)
-        assert np.array_equal(image, made[0][index]) and np.array_equal(labels, made[1][index])
+        images, labels = make_images(Camera(), SyntheticCatalogue(), 0, [index])
+        assert np.array_equal(images[0], made[0][index]) and np.array_equal(labels[0], made[1][index])
 
 
 def test_another_seed_or_index_gives_another_image(camera, made):
-    other = make_image(camera, SyntheticCatalogue(), 1, 0)
-    assert not np.array_equal(other[0], made[0][0]) and not np.array_equal(other[1], made[1][0])
-    assert not np.array_equal(other[1], made[1][1])  # seed and index are not simply added
+    images, labels = make_images(camera, SyntheticCatalogue(), 1, [0])
+    assert not np.array_equal(images[0], made[0][0]) and not np.array_equal(labels[0], made[1][0])
+    assert not np.array_equal(labels[0], made[1][1])  # seed and index are not simply added
     assert len({image.tobytes() for image in made[0]}) == 64
 
 
@@ -145,8 +177,11 @@ class _InTurn(Catalogue):
         return self.galaxies[(self.drawn - 1) % len(self.galaxies)]
 
 
-@pytest.mark.parametrize("useless", [{"magnitude": 29.0}, {"magnitude": 19.0, "radius": 30.0, "index": 6.0}])
-def test_galaxies_too_faint_or_too_large_are_replaced_by_the_next(camera, useless):
+@pytest.mark.parametrize(
+    "useless",
+    [{"magnitude": 29.0}, {"magnitude": 19.0, "radius": 30.0, "index": 6.0}, {"magnitude": 15.0, "redshift": 10.5}],
+)
+def test_galaxies_too_faint_too_large_or_too_far_are_replaced_by_the_next(camera, useless):
     catalogue = _InTurn(_galaxy(**useless), _galaxy(**useless), _galaxy(22.0))
     assert draw_galaxy(camera, catalogue, np.random.default_rng(0)).magnitude == 22.0
     assert catalogue.drawn == 3
@@ -160,6 +195,6 @@ def test_the_cut_in_r_uses_the_zero_point(camera):
 
 
 def test_a_catalogue_of_faint_galaxies_ends_in_a_sentence(camera, monkeypatch):
-    monkeypatch.setattr("siderostat.workloads.galaxy_images.camera.MOST_DRAWS", 5)
+    monkeypatch.setattr("siderostat.workloads.galaxy_images.making.MOST_DRAWS", 5)
     with pytest.raises(BadInput, match="none of 5 galaxies"):
         draw_galaxy(camera, _InTurn(_galaxy(30.0)), np.random.default_rng(0))

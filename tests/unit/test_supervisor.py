@@ -205,7 +205,7 @@ def test_the_time_to_quality_ends_at_the_first_look_that_meets_the_target(worksh
     assert [look.items for look in record.quality.looks] == [2, 8, 14, 20]
     assert record.quality.reached == record.quality.looks[-1]
     assert record.status is Status.OK
-    assert stats.time_to_quality([record]).value == record.quality.looks[-1].seconds
+    assert stats.time_to_quality([record]).value == pytest.approx(record.quality.looks[-1].seconds)
 
 
 def test_a_target_that_is_not_met_within_the_budget_is_a_result(workshop, faulty):
@@ -225,7 +225,7 @@ def test_what_does_not_learn_is_judged_as_it_is(workshop, faulty):
 def test_a_training_that_dies_keeps_what_was_seen_of_it(workshop, faulty):
     record = train(workshop, faulty, "DiesLearning", "time-to-quality")
     assert (record.status, record.reason) == (Status.CRASH, Reason.KILLED)
-    assert [look.items for look in record.quality.looks] == [2, 8, 14, 20]
+    assert [look.items for look in record.quality.looks] == [2, 8, 14]
 
 
 def test_a_figure_that_is_not_finite_is_no_figure(workshop, faulty):

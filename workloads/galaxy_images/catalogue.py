@@ -14,6 +14,7 @@ SYNTHETIC = "synthetic COSMOS-like catalogue, version 1"
 
 BRIGHTEST_MAG = 18.0
 FAINTEST_MAG = 25.2  # F814W limit of the deeper of the two public COSMOS samples
+SEDS = ("E", "Sbc", "Scd")
 SERSIC_LIMITS = (0.3, 6.0)  # what GalSim can draw
 CONCENTRATED = 3.0  # the Sersic index from which on the steps are coarse
 FINE_STEP, COARSE_STEP = 0.05, 0.25

@@ -7,25 +7,22 @@ extend it. A part appears under its name only when it is whole, and is verified 
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import functools
 import hashlib
-import io
 import json
-import os
-import struct
-import zipfile
 from pathlib import Path
-from typing import Any, Dict, Iterator, Tuple
+from typing import Any, Dict, Mapping, Tuple, Union
 
 import numpy as np
 
 from siderostat.workloads import cache
-from siderostat.workloads.base import BadInput
+from siderostat.workloads.base import BadInput, Option, Spec
 from siderostat.workloads.galaxy_images import cosmos, survey
+from siderostat.workloads.galaxy_images.archive import Archive, Arrays
+from siderostat.workloads.galaxy_images.noise import NOISES
+from siderostat.workloads.galaxy_images.zenodo import ImageFile
 
-VERSION = 1
+VERSION = 2
 """Of the generator. Rises with every change that moves a pixel or a label."""
 
 LABELS = ("e1", "e2", "redshift")
@@ -33,10 +30,22 @@ LABELS = ("e1", "e2", "redshift")
 
 PART_IMAGES = 64
 
-Part = Tuple[np.ndarray, np.ndarray]  # images, (64, 6, 64, 64), and labels, (64, 3); float32
+RENDERERS = ("kspace", "galsim")
 
-# What reading a damaged .npz can raise: a bad archive, a bad member, a bad array, bad JSON.
-_DAMAGE = (OSError, ValueError, KeyError, EOFError, RuntimeError, struct.error, zipfile.BadZipFile)
+OPTIONS: Mapping[str, Option] = {
+    "images": Option(512, "how many images are made and used"),
+    "image_seed": Option(0, "which images are made"),
+    "catalogue": Option(
+        "", "path of a COSMOS catalogue of parametric galaxies; empty: a made-up one like it", is_path=True
+    ),
+    "noise": Option("poisson", f"one of {', '.join(NOISES)}"),
+    "renderer": Option("kspace", "kspace, or galsim: the slow reference"),
+    "image_file": Option(
+        "", "path of published images, NAME_images.npy with NAME_data.csv beside it, to use instead", is_path=True
+    ),
+}
+
+Part = Tuple[np.ndarray, np.ndarray]  # images, (n, 6, 64, 64), and labels, (n, 3); float32
 
 
 class ImageSet:
@@ -45,131 +54,151 @@ class ImageSet:
     Args:
         seed: of the images.
         catalogue: path of a COSMOS catalogue, or "" for the made-up one.
+        noise: one of :data:`noise.NOISES`.
+        renderer: one of :data:`RENDERERS`.
 
     Raises:
-        BadInput: if the catalogue cannot be read.
+        BadInput: if the catalogue cannot be read, or noise or renderer is unknown.
     """
 
-    def __init__(self, seed: int, catalogue: str = "") -> None:
+    def __init__(self, seed: int, catalogue: str = "", noise: str = "poisson", renderer: str = "kspace") -> None:
         self._seed = seed
         self._catalogue = catalogue
-        self.fingerprint = _fingerprint(seed, cosmos.identity(catalogue))
+        self._noise = _one_of("noise", noise, NOISES)
+        self._renderer = _one_of("renderer", renderer, RENDERERS)
+        self._depends_on = {
+            "version": VERSION,
+            "seed": seed,
+            "survey": survey.constants(),
+            "catalogue": cosmos.identity(catalogue),
+            "noise": noise,
+            "renderer": _renderer_identity(renderer),
+        }
+        text = json.dumps(self._depends_on, sort_keys=True)
+        self.fingerprint = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
         self.folder = cache.root() / "galaxy-images" / self.fingerprint
 
     def path(self, part: int) -> Path:
         """Return where a part lies once it is made."""
         return self.folder / f"part-{part:05d}.npz"
 
+    def parts(self, images: int) -> int:
+        """Return in how many parts this many images are made."""
+        return parts(images)
+
     def make_part(self, part: int) -> None:
         """Make a part unless it is there and sound. Of several processes, one makes it and the others wait.
 
         Raises:
-            BadInput: if the cache cannot be written, or the catalogue cannot be used.
+            BadInput: if the cache cannot be written, the catalogue cannot be used, or the file holds something else.
         """
-        if self._read(part) is None:
-            self._make_under_lock(part)
+        self._obtain(part)
 
-    def load(self, images: int) -> Part:
-        """Return the first ``images`` images and their labels, made where they are not there yet.
+    def load(self, images: int, first: int = 0) -> Part:
+        """Return ``images`` images from number ``first`` on and their labels, made where they are not there yet.
 
         Raises:
-            BadInput: if the cache cannot be written, or the catalogue cannot be used.
+            BadInput: if the cache cannot be written, the catalogue cannot be used, or a part holds something else.
         """
         pixels = np.empty((images, *_shapes()["images"][1:]), np.float32)
         labels = np.empty((images, len(LABELS)), np.float32)
-        for part in range(parts(images)):
-            found = self._read(part)
-            part_pixels, part_labels = self._make_under_lock(part) if found is None else found
-            here = slice(part * PART_IMAGES, min((part + 1) * PART_IMAGES, images))
-            pixels[here] = part_pixels[: here.stop - here.start]
-            labels[here] = part_labels[: here.stop - here.start]
+        done = 0
+        while done < images:
+            part, start = divmod(first + done, PART_IMAGES)
+            some = min(PART_IMAGES - start, images - done)
+            found = self._obtain(part)
+            pixels[done : done + some] = found["images"][start : start + some]
+            labels[done : done + some] = found["labels"][start : start + some]
+            done += some
         return pixels, labels
 
-    def _make_under_lock(self, part: int) -> Part:
-        with self._lock(part):
-            found = self._read(part)  # another process may have made it in the meantime
-            if found is None:
-                found = self._draw(part)
-                with self._writing():
-                    self._write(part, found)
-            return found
+    def provenance(self) -> Dict[str, Any]:
+        """Return what the images were made from, as JSON takes it."""
+        names = ("version", "seed", "catalogue", "noise", "renderer")
+        return {"fingerprint": self.fingerprint, **{name: self._depends_on[name] for name in names}}
 
-    def _draw(self, part: int) -> Part:
-        from siderostat.workloads.galaxy_images.camera import make_image
+    def _obtain(self, part: int) -> Arrays:
+        identity = {"version": VERSION, "fingerprint": self.fingerprint, "part": part}
+        return Archive(self.path(part), identity, _shapes()).obtain(lambda: self._draw(part))
 
-        camera, catalogue = self._sources
-        first = part * PART_IMAGES
-        made = [make_image(camera, catalogue, self._seed, first + i) for i in range(PART_IMAGES)]
-        return np.stack([image for image, _ in made]), np.stack([label for _, label in made])
+    def _draw(self, part: int) -> Arrays:
+        from siderostat.workloads.galaxy_images.making import make_images
+
+        renderer, catalogue = self._sources
+        indices = range(part * PART_IMAGES, (part + 1) * PART_IMAGES)
+        images, labels = make_images(renderer, catalogue, self._seed, indices, self._noise)
+        return {"images": images, "labels": labels}
 
     @functools.cached_property
     def _sources(self) -> Tuple[Any, Any]:
-        """The camera and the catalogue, opened only where something has to be drawn."""
-        from siderostat.workloads.galaxy_images.camera import Camera
+        """The renderer and the catalogue, opened only where something has to be drawn."""
+        return open_renderer(self._renderer), cosmos.open_catalogue(self._catalogue)
 
-        return Camera(), cosmos.open_catalogue(self._catalogue)
 
-    def _meta(self, part: int) -> Dict[str, Any]:
-        return {"version": VERSION, "fingerprint": self.fingerprint, "part": part}
+def image_set(spec: Spec) -> Union[ImageSet, ImageFile]:
+    """Return the images that the options of ``spec`` ask for, made ones or a file's; both load alike.
 
-    def _read(self, part: int) -> Part | None:
-        """Return a part, or None where it is missing, damaged or not what its name says."""
-        try:
-            arrays = _read_npz(self.path(part))
-            meta = json.loads(str(arrays["meta"]))
-        except _DAMAGE:
-            return None
-        if not isinstance(meta, dict) or any(meta.get(k) != v for k, v in self._meta(part).items()):
-            return None
-        for name, shape in _shapes().items():
-            array = arrays[name]
-            if array.shape != shape or array.dtype != np.float32 or not np.isfinite(array).all():
-                return None
-        return arrays["images"], arrays["labels"]
+    Raises:
+        BadInput: if an option has a value that cannot be, or a file named in one cannot be used.
+    """
+    seed, noise, catalogue, path = (
+        image_seed(spec),
+        noise_of(spec),
+        option(spec, "catalogue"),
+        option(spec, "image_file"),
+    )
+    renderer = _one_of("renderer", option(spec, "renderer"), RENDERERS)
+    if not path:
+        return ImageSet(seed, str(catalogue), noise, renderer)
+    if catalogue:
+        raise BadInput(
+            "catalogue and image_file were both given: images are either made from the one or read from the other"
+        )
+    return ImageFile(Path(str(path)), noise)
 
-    def _write(self, part: int, made: Part) -> None:
-        import galsim
 
-        meta = {**self._meta(part), "galsim": galsim.__version__, "numpy": np.__version__}
-        # By way of memory: a zip file that cannot be written raises more than OSError.
-        whole = io.BytesIO()
-        np.savez(whole, images=made[0], labels=made[1], meta=np.array(json.dumps(meta)))
-        path = self.path(part)
-        for left_over in self.folder.glob(f"{path.name}.*.tmp"):  # of a process that was killed
-            left_over.unlink()
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        try:
-            with temporary.open("wb") as file:
-                file.write(whole.getbuffer())
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                temporary.unlink()
+def count(spec: Spec) -> int:
+    """Return how many images the options of ``spec`` ask for.
 
-    @contextlib.contextmanager
-    def _lock(self, part: int) -> Iterator[None]:
-        # The file stays: were it deleted, a process waiting for it and one coming later would both go ahead.
-        with self._writing():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(str(self.path(part).with_suffix(".lock")), os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            with self._writing():
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
+    Raises:
+        BadInput: if that is not a positive whole number.
+    """
+    return whole_number(spec, "images", 1)
 
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise BadInput(
-                f"cannot write galaxy images to {self.folder}: {error.strerror or error}; "
-                "free space there or set SIDEROSTAT_CACHE to another folder"
-            ) from error
+
+def image_seed(spec: Spec) -> int:
+    """Return the seed of the images.
+
+    Raises:
+        BadInput: if it is not a whole number of at least 0.
+    """
+    return whole_number(spec, "image_seed", 0)
+
+
+def noise_of(spec: Spec) -> str:
+    """Return which noise the images get.
+
+    Raises:
+        BadInput: if it is none of :data:`noise.NOISES`.
+    """
+    return _one_of("noise", option(spec, "noise"), NOISES)
+
+
+def option(spec: Spec, name: str) -> Any:
+    """Return the value of one of :data:`OPTIONS`, the default where it was not set."""
+    return spec.options.get(name, OPTIONS[name].default)
+
+
+def whole_number(spec: Spec, name: str, least: int) -> int:
+    """Return the value of an option that is a whole number.
+
+    Raises:
+        BadInput: if it is not, or is below ``least``.
+    """
+    value = option(spec, name)
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise BadInput(f"{name} must be a whole number of at least {least}, not {value!r}")
+    return value
 
 
 def parts(images: int) -> int:
@@ -177,26 +206,32 @@ def parts(images: int) -> int:
     return -(-images // PART_IMAGES)
 
 
-def _read_npz(path: Path) -> Dict[str, np.ndarray]:
-    """Read the arrays that :meth:`ImageSet._write` stored.
+def open_renderer(name: str) -> Any:
+    """Return the renderer called ``name``, one of :data:`RENDERERS`."""
+    if name == "galsim":
+        from siderostat.workloads.galaxy_images.camera import Camera
 
-    ``np.load`` parses an array's header before the checksum is known, and a damaged header makes it raise
-    almost anything; here the checksum of the whole member comes first.
-    """
-    with zipfile.ZipFile(str(path)) as archive:
-        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
-            raise zipfile.BadZipFile("a member claims to be compressed")
-        members = {name: io.BytesIO(archive.read(f"{name}.npy")) for name in (*_shapes(), "meta")}
-    return {name: np.load(content, allow_pickle=False) for name, content in members.items()}
+        return Camera()
+    from siderostat.workloads.galaxy_images.kspace import KSpace
+    from siderostat.workloads.galaxy_images.tables import Tables
+
+    return KSpace(Tables())
+
+
+def _renderer_identity(name: str) -> str:
+    if name == "galsim":
+        return name
+    from siderostat.workloads.galaxy_images import kspace, tables
+
+    return f"{name}, version {kspace.VERSION}, tables {tables.fingerprint()}"
+
+
+def _one_of(name: str, value: Any, known: Tuple[str, ...]) -> str:
+    if value not in known:
+        raise BadInput(f"{name} must be one of {', '.join(known)}, not {value!r}")
+    return str(value)
 
 
 def _shapes() -> Dict[str, Tuple[int, ...]]:
     pixels = (PART_IMAGES, len(survey.BANDS), survey.PIXELS, survey.PIXELS)
     return {"images": pixels, "labels": (PART_IMAGES, len(LABELS))}
-
-
-def _fingerprint(seed: int, catalogue: str) -> str:
-    """Return 16 hex digits, the same on every machine."""
-    depends_on = {"version": VERSION, "seed": seed, "survey": survey.constants(), "catalogue": catalogue}
-    text = json.dumps(depends_on, sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

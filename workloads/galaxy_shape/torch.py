@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Tuple
+from typing import Mapping, Tuple
 
 import numpy as np
 import torch
@@ -93,6 +93,11 @@ class GalaxyNetwork(nn.Module):
         """
         self.normalisation.running_mean = torch.as_tensor(mean, dtype=torch.float32)
         self.normalisation.running_var = torch.as_tensor(variance, dtype=torch.float32)
+
+
+def load_state(network: GalaxyNetwork, state: Mapping[str, np.ndarray]) -> None:
+    """Give the network weights, named and shaped as in its ``state_dict()``; the count of batches seen is left out."""
+    network.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()}, strict=False)
 
 
 def _convolution(variant: str, inside: int, outside: int, halving: bool) -> nn.Module:
