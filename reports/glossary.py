@@ -46,14 +46,14 @@ TERMS: dict[str, str] = {
     "warm": "the process was forked from a server that had imported the framework; its import time is the server's",
     "cold": "the process was a fresh interpreter",
     "peak memory": "largest of the processes' peaks; 1 MB is 10^6 bytes, 1 GB 10^9 bytes",
-    "quality": "how good a model is on items it was not trained on, after a fixed budget of training or, where nothing is "
-    "trained, as it is",
-    "time to quality": "training time until the figure that decides met its target; importing, building, compiling, the "
-    "first step and the looks at the model are not in it",
-    "NLL": "negative log-likelihood: mean of minus the logarithm of the density that the model gives to the truth, in nats",
+    "quality": "how good a model is on items it was not trained on, after a fixed budget of training or, where nothing "
+    "is trained, as it is",
+    "time to quality": "training time until the figure that decides met its target; importing, building, compiling, "
+    "the first step and the looks at the model are not in it",
+    "NLL": "negative log-likelihood: mean of minus the logarithm of the density that the model gives to the truth",
     "RMSE": "root mean square error",
-    "coverage": "share of true values within one (68) or two (95) predicted standard deviations; a model that knows its "
-    "errors has 68 and 95 %",
+    "coverage": "share of true values within one (68) or two (95) predicted standard deviations; a model that knows "
+    "its errors has 68 and 95 %",
     "KS": "Kolmogorov-Smirnov distance: the largest difference between two samples' cumulative distributions, 0 to 1",
     "n/a": "not known; never zero",
 }

@@ -21,7 +21,8 @@ def text(runs: Sequence[RunData], document: Document) -> str:
     """Return the report as JSON.
 
     ``null_seconds_per_step`` is the harness's own time per step, the largest over the runs, and has its interval
-    beside it; ``cases`` has the columns of ``report.csv``, ``quality`` those of ``quality.csv``; ``published`` holds the curves set beside them.
+    beside it; ``cases`` has the columns of ``report.csv``, ``quality`` those of ``quality.csv``; ``published`` holds
+    the curves set beside them.
 
     Args:
         runs: what the report is about.

@@ -1,7 +1,8 @@
 """Trained weights in one file, with all that is known about how they came about.
 
-An ``.npz`` without pickles: weights in half precision, whatever else a workload keeps with them, and ``provenance``, a
-JSON object. The file appears under its name only when it is whole, and is verified when it is read.
+An ``.npz`` without pickles: weights, in half precision where that holds them, whatever else a workload keeps with
+them, and ``provenance``, a JSON object. The file appears under its name only when it is whole, and is verified when it
+is read.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Checkpoints:
         Raises:
             BadInput: if the file cannot be written.
         """
-        arrays: Dict[str, Any] = {name: np.asarray(weights[name], np.float16) for name in self._shapes}
+        arrays: Dict[str, Any] = {name: _halved(weights[name]) for name in self._shapes}
         told = json.dumps({"version": self._version, **provenance})
         whole = io.BytesIO()
         np.savez_compressed(whole, provenance=np.array(told), **arrays, **more)
@@ -118,6 +119,12 @@ def circumstances(packages: Sequence[str]) -> Dict[str, Any]:
         "python": platform.python_version(),
         **versions,
     }
+
+
+def _halved(array: np.ndarray) -> np.ndarray:
+    """Return an array in half precision; in single where a number is too large for it, as electrons squared are."""
+    largest = float(np.finfo(np.float16).max)
+    return np.asarray(array, np.float16 if np.abs(array).max() <= largest else np.float32)
 
 
 def _read(path: Path) -> Dict[str, np.ndarray]:

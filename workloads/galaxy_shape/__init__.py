@@ -65,7 +65,14 @@ class GalaxyShape(Workload):
     def goal(self, variant: str, mode: str) -> Goal | None:
         """Return what is to be learned: ellipticities, better than saying the mean for every image."""
         if mode == "train":
-            return Goal("ellipticity_rmse", TARGET_RMSE, BUDGET_IMAGES, every=2048, batch=16, options={"images": TRAINING_IMAGES})
+            return Goal(
+                "ellipticity_rmse",
+                TARGET_RMSE,
+                BUDGET_IMAGES,
+                every=2048,
+                batch=16,
+                options={"images": TRAINING_IMAGES},
+            )
         return Goal("ellipticity_rmse", TRAINED_RMSE, budget=0, every=0, batch=_AT_ONCE) if variant == "dnn" else None
 
     def exam(self, spec: Spec, step: Step) -> Exam:

@@ -26,13 +26,15 @@ def judge(means: np.ndarray, scales: np.ndarray, labels: np.ndarray, known: np.n
         known: labels of the training set, shape (any, 3): what one would say without looking at the image.
 
     Returns:
-        ``nll``, the mean negative log-density in nats; root mean square errors of ellipticity and redshift;
-        the same of the training set's mean and covariance, ``label_mean_...``; and the shares of true values
-        within one and two predicted standard deviations.
+        ``nll``, the mean negative log-density in nats, and its median, which a few galaxies far brighter than all
+        others do not rule; root mean square errors of ellipticity and redshift; ``nll`` and errors of the training
+        set's mean and covariance, ``label_mean_...``; and the shares of true values within one and two predicted
+        standard deviations.
     """
     means, scales, labels = (np.asarray(a, np.float64) for a in (means, scales, labels))
     predicted, spread = _moments(means, scales)
-    figures = {"nll": float(-_log_mixture(means, scales, labels).mean()), **_errors(predicted, labels)}
+    surprise = -_log_mixture(means, scales, labels)
+    figures = {"nll": surprise.mean(), "median_nll": np.median(surprise), **_errors(predicted, labels)}
     figures.update({f"label_mean_{name}": value for name, value in _of_label_mean(labels, known).items()})
     within = np.abs(labels - predicted) / spread
     figures["coverage_68"] = float((within <= 1).mean())

@@ -42,7 +42,7 @@ def main() -> None:
     spec = Spec("dnn", "train", "torch", given.batch, "paper", given.seed, options)
     network, looks = _train(spec, given.epochs * given.images // given.batch)
     provenance = {
-        "command": " ".join(["python -m siderostat.workloads.galaxy_shape.recipe", *sys.argv[1:]]),
+        "command": "python -m siderostat.workloads.galaxy_shape.recipe",
         "settings": {k: v for k, v in vars(given).items() if k != "out"},
         "images": data.image_set(spec).provenance(),
         "looks": looks,
