@@ -26,7 +26,9 @@ _NEEDED = {
     "altair": "report",
     "vl_convert": "report",
     "jinja2": "report",
+    "PIL": "report",
 }
+_FURTHER = {"tensorflow": "tensorflow", "tf_keras": "tensorflow", "tensorflow_probability": "tensorflow"}
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,10 @@ def describe_device(name: str) -> tuple[dict[str, Any], str]:
 
 
 def _packages() -> Iterator[Finding]:
-    for package, extra in _NEEDED.items():
-        if importlib.util.find_spec(package) is None:
-            yield Finding("missing", f"the package {package} is not installed", f"pip install 'siderostat[{extra}]'")
+    for level, packages in (("missing", _NEEDED), ("note", _FURTHER)):
+        for package, extra in packages.items():
+            if importlib.util.find_spec(package) is None:
+                yield Finding(level, f"the package {package} is not installed", f"pip install 'siderostat[{extra}]'")
     versions = provenance.environment()["packages"]
     yield Finding("ok", "packages: " + ", ".join(f"{name} {version}" for name, version in versions.items()))
 

@@ -17,7 +17,9 @@ from typing import Any
 import siderostat
 from siderostat.devices.cpu import memory_bytes, model_name, usable_cores
 
-_PACKAGES = ("torch", "tensorflow", "numpy", "scipy", "galsim", "pandas", "altair")
+_PACKAGES = (
+    "torch", "tensorflow", "tf-keras", "tensorflow-probability", "numpy", "scipy", "galsim", "pandas", "altair",
+)  # fmt: skip
 _VARIABLES = (
     "OMP_",
     "MKL_",

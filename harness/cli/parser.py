@@ -88,7 +88,7 @@ def _add_sweep_flags(parser: argparse.ArgumentParser) -> None:
     what.add_argument("-b", "--batch", metavar="SIZES", help="batch sizes: 1,8,64 or 1..256x2")
     what.add_argument("--variant", metavar="NAMES", help="variants of the workload, such as dnn")
     what.add_argument("--mode", metavar="NAMES", help="train or infer")
-    what.add_argument("--framework", metavar="NAMES", help="torch, ...")
+    what.add_argument("--framework", metavar="NAMES", help="torch, tensorflow, ...")
     what.add_argument("--size", metavar="NAMES", help="sizes of the network, such as paper")
     what.add_argument("--precision", metavar="NAMES", help="fp32, ...")
     what.add_argument(
