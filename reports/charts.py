@@ -60,7 +60,7 @@ def charts(table: Sequence[Row], curves: Sequence[Curve]) -> Iterator[Chart]:
 def quality_charts(of: Learned) -> Iterator[Chart]:
     """Yield what the model says against what is true and, where it was looked at while it learned, how it learned."""
     pairs = of.qualities[0].pairs
-    shapes = {name: pairs[name] for name in ("e1", "e2") if name in pairs}
+    shapes: dict[str, Sequence[Sequence[float]]] = {n: pairs[n] for n in ("e1", "e2") if n in pairs}
     if shapes:
         yield _predictions("ellipticity", "ellipticity component", shapes)
     for name in pairs:
@@ -72,7 +72,7 @@ def quality_charts(of: Learned) -> Iterator[Chart]:
 
 def _predictions(name: str, title: str, pairs: Mapping[str, Sequence[Sequence[float]]]) -> Chart:
     """Chart predicted over true values, with the line on which they would be equal."""
-    points = [
+    points: list[dict[str, Any]] = [
         {"series": series_name, "true": true, "predicted": predicted}
         for series_name, (all_true, all_predicted) in pairs.items()
         for true, predicted in zip(all_true, all_predicted, strict=True)
@@ -101,7 +101,7 @@ def _predictions(name: str, title: str, pairs: Mapping[str, Sequence[Sequence[fl
 def _learning(of: Learned) -> Chart:
     """Chart the figure that decides over the time of training, a line for each process."""
     figure, target = of.qualities[0].figure, of.qualities[0].target
-    points = [
+    points: list[dict[str, Any]] = [
         {"series": f"process {i}", "seconds": look.seconds, "value": look.figures[figure]}
         for i, quality in enumerate(of.qualities, start=1)
         for look in quality.looks

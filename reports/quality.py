@@ -160,7 +160,9 @@ def grid_png(packed: dict[str, Any]) -> bytes:
     for i, picture in enumerate(pictures):
         top, left = i // across * (rows + 1), i % across * (columns + 1)
         whole[top : top + rows, left : left + columns] = picture
-    image = Image.fromarray(whole).resize((whole.shape[1] * MAGNIFIED, whole.shape[0] * MAGNIFIED), Image.NEAREST)
+    image = Image.fromarray(whole).resize(
+        (whole.shape[1] * MAGNIFIED, whole.shape[0] * MAGNIFIED), Image.Resampling.NEAREST
+    )
     file = io.BytesIO()
     image.save(file, "png", optimize=True)
     return file.getvalue()

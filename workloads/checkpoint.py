@@ -7,21 +7,21 @@ is read.
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import io
 import json
 import os
 import platform
 import struct
-import sys
 import time
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any, Dict, Mapping, Sequence, Tuple
+from typing import Any, Dict, Mapping, Tuple
 
 import numpy as np
 
-import siderostat
 from siderostat.workloads.base import BadInput
 
 # What reading a damaged .npz can raise: a bad archive, a bad member, a bad array, bad JSON.
@@ -73,6 +73,9 @@ class Checkpoints:
         except OSError as error:
             text = f"cannot write the {self._kind} {path}: {error.strerror or error}; name another place"
             raise BadInput(text) from error
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
 
     def load(self, path: Path) -> Tuple[Weights, Weights, Dict[str, Any]]:
         """Return weights in single precision, the arrays that belong to them, and the provenance.
@@ -110,14 +113,13 @@ class Checkpoints:
         return array.astype(np.float32)
 
 
-def circumstances(packages: Sequence[str]) -> Dict[str, Any]:
-    """Return when, how and with which versions something is made, as JSON takes it."""
-    versions = {name: str(sys.modules[name].__version__) for name in packages}
+def circumstances(*packages: str) -> Dict[str, Any]:
+    """Return when, on what and with which versions something is made, as JSON takes it."""
+    versions = {name: str(importlib.import_module(name).__version__) for name in ("siderostat", *packages, "numpy")}
     return {
-        "made_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "siderostat": siderostat.__version__,
-        "python": platform.python_version(),
-        **versions,
+        "packages": {"python": platform.python_version(), **versions},
+        "machine": platform.machine(),
+        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
 
 

@@ -274,15 +274,13 @@ def divergence_in_tensorflow(tfnet):
 
 def programs(net, tfnet, variant, change=lambda state: state):
     """The two networks with the workload's Adam, as the device makes them ready."""
-    import torch
-
     from siderostat.workloads.galaxy_shape import ADAM_EPSILON, LEARNING_RATE
 
     images, labels = images_and_labels(16)
     _, ours, _ = in_torch(net, variant, change)
     _, theirs, _ = in_tensorflow(tfnet, variant, change)
     adams = (
-        functools.partial(torch.optim.Adam, lr=LEARNING_RATE, eps=ADAM_EPSILON),
+        net.adam(LEARNING_RATE, ADAM_EPSILON),
         tfnet.adam(LEARNING_RATE, ADAM_EPSILON),
     )
     feeds = Feed((images, labels), BATCH, 0), Feed((channels_last(images), labels), BATCH, 0)
@@ -316,6 +314,25 @@ def test_adam_moves_the_weights_to_the_same_places_and_normalisation_sees_the_sa
         ours_now = ours.normalisation.state_dict()[name].numpy()
         np.testing.assert_allclose(tfnet.state(theirs)[f"normalisation.{name}"], ours_now, rtol=2e-5)
         assert not np.allclose(ours_now, start[f"normalisation.{name}"], rtol=1e-3)
+
+
+def test_both_optimisers_see_no_gradient_longer_than_the_clip(net, tfnet):
+    import tensorflow as tf
+    import torch
+
+    weight = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
+    optimizer = net.adam(1e-3, 1e-7, clip=0.5)([weight])
+    weight.grad = torch.tensor([30.0, 40.0])
+    optimizer.step()
+    assert weight.grad.tolist() == pytest.approx([0.3, 0.4])
+    variable = tf.Variable([3.0, 4.0])
+    theirs = tfnet.adam(1e-3, 1e-7, clip=0.5)([variable])
+    theirs.apply_gradients([(tf.constant([30.0, 40.0]), variable)])
+    moments = next(v for v in theirs.variables() if "/m" in v.name)
+    assert moments.numpy().tolist() == pytest.approx([0.03, 0.04])  # a tenth of the gradient, after the first step
+    weight.grad = torch.tensor([0.03, 0.04])
+    optimizer.step()
+    assert weight.grad.tolist() == pytest.approx([0.03, 0.04])
 
 
 def test_inference_normalises_with_the_statistics_it_was_given(net, tfnet):

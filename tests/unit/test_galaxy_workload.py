@@ -118,8 +118,8 @@ def test_inference_gives_the_same_in_every_process_and_needs_no_labels():
     assert not np.array_equal(first[0], outputs(2)[1][0])
 
 
-def test_inference_sees_normalised_bands():
-    phase = WORKLOAD.build(_spec("infer", 128)).phases[0]
+def test_inference_with_drawn_weights_sees_normalised_bands():
+    phase = WORKLOAD.build(dataclasses.replace(_spec("infer", 128), variant="bnn")).phases[0]
     with torch.no_grad():
         bands = phase.model.normalisation(torch.from_numpy(phase.feed.next()[0])).transpose(0, 1).flatten(1)
     assert torch.allclose(bands.mean(1), torch.zeros(6), atol=1e-3)
@@ -173,3 +173,8 @@ def test_fewer_images_than_a_batch_are_refused():
 def test_a_missing_catalogue_is_refused(tmp_path):
     with pytest.raises(BadInput, match="cannot be read"):
         WORKLOAD.make_part(_spec(catalogue=str(tmp_path / "none.fits")), 0)
+
+
+def test_a_clip_below_zero_is_refused():
+    with pytest.raises(BadInput, match=r"clip must be 0 or more, not -1\.0"):
+        WORKLOAD.build(_spec(clip=-1.0))

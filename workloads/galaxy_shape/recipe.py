@@ -47,7 +47,7 @@ def main() -> None:
         "images": data.image_set(spec).provenance(),
         "looks": looks,
         "seconds": round(time.monotonic() - started, 1),
-        **circumstances(("torch", "numpy")),
+        **circumstances("torch"),
     }
     state = {name: network.state_dict()[name].numpy() for name in weights.shapes()}
     weights.checkpoints().save(given.out, state, provenance)

@@ -119,15 +119,15 @@ def _layer(variant: str, kind: str, seeds: np.random.Generator, **shape: Any) ->
     return getattr(tfp.layers, kind + estimator)(kernel_posterior_fn=posterior, bias_posterior_fn=bias, **shape)
 
 
-def adam(learning_rate: float, epsilon: float) -> Callable[[Any], Any]:
-    """Return what makes an optimiser for given variables.
+def adam(learning_rate: float, epsilon: float, clip: float = 0.0) -> Callable[[Any], Any]:
+    """Return what makes an optimiser for given variables; ``clip`` is the largest norm of the gradient, 0 for any.
 
     It is Keras's Adam of the paper's time, one operation per variable. That of Keras since 2.11, many small ones,
     makes a training step of the plain network about a tenth slower on a processor. Keras adds epsilon before the
     correction of the bias and PyTorch after it: they agree but for gradients below about 1e-5 in the first steps.
     """
     optimizers = getattr(keras.optimizers, "legacy", keras.optimizers)
-    return lambda variables: optimizers.Adam(learning_rate, epsilon=epsilon)
+    return lambda variables: optimizers.Adam(learning_rate, epsilon=epsilon, global_clipnorm=clip or None)
 
 
 def load_state(network: GalaxyNetwork, state: Mapping[str, np.ndarray]) -> None:

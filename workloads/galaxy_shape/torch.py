@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Mapping, Tuple
+from typing import Any, Callable, Iterable, Mapping, Tuple
 
 import numpy as np
 import torch
@@ -93,6 +93,23 @@ class GalaxyNetwork(nn.Module):
         """
         self.normalisation.running_mean = torch.as_tensor(mean, dtype=torch.float32)
         self.normalisation.running_var = torch.as_tensor(variance, dtype=torch.float32)
+
+
+def adam(learning_rate: float, epsilon: float, clip: float = 0.0) -> Callable[[Any], torch.optim.Optimizer]:
+    """Return what makes an optimiser for given parameters; ``clip`` is the largest norm of the gradient, 0 for any."""
+
+    def make(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        held = list(parameters)
+        optimizer = torch.optim.Adam(held, lr=learning_rate, eps=epsilon)
+        if clip:
+
+            def clip_gradient(*_: Any) -> None:
+                nn.utils.clip_grad_norm_(held, clip)
+
+            optimizer.register_step_pre_hook(clip_gradient)
+        return optimizer
+
+    return make
 
 
 def load_state(network: GalaxyNetwork, state: Mapping[str, np.ndarray]) -> None:
