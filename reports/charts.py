@@ -231,7 +231,7 @@ def _spec(points: list[dict[str, Any]], title: str, log: bool = False) -> dict[s
     return _dressed(lines + bars + marks)
 
 
-def _dressed(chart: alt.LayerChart) -> dict[str, Any]:
+def _dressed(chart: alt.LayerChart | alt.FacetChart) -> dict[str, Any]:
     """Return a chart's description in the size and look of all of them."""
     spec: dict[str, Any] = chart.properties(width=theme.WIDTH, height=theme.HEIGHT).to_dict()
     spec["config"] = theme.CONFIG

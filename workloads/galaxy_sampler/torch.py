@@ -204,7 +204,9 @@ class IncrementalSampler(nn.Module):
         super().__init__()
         self._blocks = [_tensors(layers.stages(block)) for block in flow.masked_weights()]
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any) -> IncrementalSampler:
+    def _apply(  # pyright: ignore[reportIncompatibleMethodOverride]  # torch 2.0 knows no further argument
+        self, fn: Callable[[Tensor], Tensor], *args: Any
+    ) -> IncrementalSampler:
         # The pieces follow the module to its device. They are no buffers: finding 1,000 of these by name would take a
         # tenth of the time of a small batch.
         super()._apply(fn, *args)  # type: ignore[no-untyped-call]
