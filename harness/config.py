@@ -39,7 +39,7 @@ from siderostat.workloads.base import Option, Workload
 TOUR: Sequence[Mapping[str, Any]] = (
     {"workload": "galaxy-shape", "batches": [2, 8, 14]},
     {"workload": "galaxy-shape", "modes": ["infer"], "measures": [QUALITY]},
-    {"workload": "galaxy-sampler", "batches": [1, 100], "measures": [THROUGHPUT, QUALITY]},
+    {"workload": "galaxy-sampler", "batches": [1, 10], "measures": [THROUGHPUT, QUALITY]},
     {"workload": "galaxy-images", "batches": [64]},
 )
 """What is measured when nothing is named."""

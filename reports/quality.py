@@ -105,6 +105,7 @@ def headline(of: Learned) -> str:
 def table(of: Learned) -> Table:
     """Return the figures of the last look: the median over the processes, and their extremes where they are several."""
     looks = of.last_looks
+    head = ["Figure", "Median", "Least", "Largest"] if len(looks) > 1 else ["Figure", "Value"]
     decisive = of.qualities[0].figure
     lines = [
         TableRow([words(name), *_values([x.figures[name] for x in looks if name in x.figures])])
@@ -115,7 +116,7 @@ def table(of: Learned) -> Table:
     trained = f"trained on {items} {of.items}, batch {of.cell.batch}, " if looks[0].items else ""
     origin = of.records[0].provenance.value if of.records[0].provenance else NOT_KNOWN
     caption = f"{trained}{count(len(looks), 'process')}; {origin}, on {of.items} that were not trained on"
-    return Table(["Figure", "Median", "Least", "Largest"], lines, caption, frozenset({1, 2, 3}))
+    return Table(head, lines, caption, frozenset(range(1, len(head))))
 
 
 def words(name: str) -> str:
@@ -169,9 +170,9 @@ def grid_png(packed: dict[str, Any]) -> bytes:
 
 
 def _values(values: Sequence[float]) -> list[str]:
-    """Return median, least and largest as text."""
-    several = len(values) > 1
-    return [number(_median(values)), *(number(x) if several else NOT_KNOWN for x in (min(values), max(values)))]
+    """Return median, least and largest as text; of a single value that one."""
+    shown = (_median(values), min(values), max(values)) if len(values) > 1 else values
+    return [number(value) for value in shown]
 
 
 def _median(values: Sequence[float]) -> float:

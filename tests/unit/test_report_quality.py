@@ -62,6 +62,7 @@ def test_the_table_gives_median_and_extremes_of_the_last_look(tmp_path):
     assert made.rows[0].cells == ["NLL (target 0.3)", "0.300", "0.200", "0.400"]
     assert made.rows[1].cells[0] == "ellipticity RMSE"
     assert "measured" in made.caption
+    assert table(only(tmp_path, judged())).rows[0].cells == ["NLL (target 0.3)", "0.200"]
 
 
 def test_predictions_are_drawn_against_the_truth(tmp_path):
