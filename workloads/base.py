@@ -70,6 +70,11 @@ class Feed:
         self._last = items - batch
         self._at = 0
 
+    @property
+    def arrays(self) -> Sequence[np.ndarray]:
+        """All items, in the order of the batches."""
+        return self._arrays
+
     def next(self) -> Tuple[np.ndarray, ...]:
         """Return the next batch as views into host memory: nothing is copied."""
         start = self._at if self._at <= self._last else 0
@@ -209,3 +214,25 @@ class Workload(ABC):
         Raises:
             WrongResult: if the outputs cannot be right.
         """
+
+
+def checked(outputs: Sequence[np.ndarray], shapes: Mapping[str, Tuple[int, ...]]) -> Sequence[np.ndarray]:
+    """Return the outputs if they are as many as they should be, of the right shapes, and finite.
+
+    Args:
+        outputs: what a step returned.
+        shapes: name -> shape of each, in order.
+
+    Raises:
+        WrongResult: if they are not; the text names the first that is wrong.
+    """
+    if len(outputs) != len(shapes):
+        raise WrongResult(f"the step returned {len(outputs)} outputs instead of {len(shapes)}")
+    for (name, shape), output in zip(shapes.items(), outputs):
+        # Some frameworks hand a scalar back as an array of one element.
+        if output.shape != shape and not (shape == () and output.size == 1):
+            raise WrongResult(f"the {name} has shape {output.shape} instead of {shape}")
+        if not np.isfinite(output).all():
+            wrong = np.count_nonzero(~np.isfinite(output))
+            raise WrongResult(f"{wrong} of {output.size} values of the {name} are not finite")
+    return outputs

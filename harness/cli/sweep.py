@@ -57,7 +57,7 @@ def refuse_flags(arguments: argparse.Namespace, because: str) -> None:
         BadValue: if a flag that says what or how to measure is given.
     """
     for name in _FLAGS:
-        if getattr(arguments, name) not in (None, False, []):
+        if getattr(arguments, name) is not False and getattr(arguments, name) not in (None, []):
             raise BadValue(f"{because}; leave --{name.replace('_', '-')} out")
 
 

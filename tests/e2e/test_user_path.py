@@ -105,8 +105,9 @@ def test_report_of_two_runs(run_folder, siderostat, tmp_path):
 def test_list_workloads_as_json(siderostat):
     rows = {row["name"]: row for row in json.loads(siderostat("list", "workloads", "--json").stdout)}
     shape = rows["galaxy-shape"]
-    assert shape["variants"]["dnn"]["paper"] == {"parameters": 1_517_217, "trainable": 1_517_205}
-    assert shape["batches"] == [2, 4, 8, 10, 12, 14]
+    assert shape["variants"]["dnn"]["paper"] == {"parameters": 1_517_217, "trainable": 1_517_205, "parts": {}}
+    assert shape["batches"]["train"] == {"dnn": [2, 4, 8, 10, 12, 14], "bnn": [2, 4, 6, 8], "bnn-flipout": [2, 4, 6, 8]}
+    assert shape["goals"]["train"]["bnn"]["figure"] == "ellipticity_rmse"
     assert shape["item"] == "galaxy image"
     assert {"frameworks", "modes", "reference", "options"} <= set(shape)
     assert "null" in rows
@@ -130,7 +131,7 @@ def test_doctor(siderostat):
 def test_plan_runs_nothing(siderostat, tmp_path):
     done = siderostat("plan")
     assert done.returncode == 0
-    assert "21 processes over 7 cases, grade quick" in done.stdout
+    assert "23 processes over 9 cases, grade quick" in done.stdout
     assert "about " in done.stdout
     assert not list(tmp_path.iterdir())
 
@@ -183,7 +184,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(siderostat, words, sentence):
 
 
 def test_a_catalogue_that_is_not_there(siderostat, tmp_path):
-    done = siderostat("run", "-b", "2", "--set", "catalogue=nothing.fits", "-o", tmp_path / "run")
+    done = siderostat("run", "-w", "galaxy-shape", "-b", "2", "--set", "catalogue=nothing.fits", "-o", tmp_path / "run")
     assert done.returncode == 4
     assert "nothing.fits" in done.stdout
     assert {r.reason.value for r in Run(tmp_path / "run").records if r.reason} == {"bad_input"}

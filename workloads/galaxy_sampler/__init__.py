@@ -8,7 +8,20 @@ from typing import Any, ClassVar, Dict, Mapping, Sequence, Tuple
 
 import numpy as np
 
-from siderostat.workloads.base import Exam, Feed, Findings, Goal, Option, Phase, Size, Spec, Step, Workload, WrongResult
+from siderostat.workloads.base import (
+    Exam,
+    Feed,
+    Findings,
+    Goal,
+    Option,
+    Phase,
+    Size,
+    Spec,
+    Step,
+    Workload,
+    WrongResult,
+    checked,
+)
 from siderostat.workloads.galaxy_images import data
 from siderostat.workloads.galaxy_images.survey import BANDS, PIXELS
 from siderostat.workloads.galaxy_sampler import layers, statistics
@@ -121,9 +134,9 @@ class GalaxySampler(Workload):
                 everywhere the same.
         """
         if spec.mode == "train":
-            latents, loss = _checked(outputs, {"latents": (spec.batch, layers.LATENTS), "loss": ()})
+            latents, loss = checked(outputs, {"latents": (spec.batch, layers.LATENTS), "loss": ()})
             return {"latent_rms": _rms(latents), "loss": float(loss.reshape(()))}
-        images, latents = _checked(outputs, {"images": _image_shape(spec), "latents": (spec.batch, layers.LATENTS)})
+        images, latents = checked(outputs, {"images": _image_shape(spec), "latents": (spec.batch, layers.LATENTS)})
         if images.min() < 0 or images.max() > 1:
             raise WrongResult(f"pixels are between {images.min():.3g} and {images.max():.3g}, not between 0 and 1")
         r = unstretch(_channels_first(spec, images))[:, BANDS.index("r")]
@@ -189,20 +202,6 @@ def _judge(
     return Findings(
         statistics.compare(sampled, real), {}, {"drawn galaxies": drawn[:PICTURES], "sampled galaxies": pictures}
     )
-
-
-def _checked(outputs: Sequence[np.ndarray], shapes: Mapping[str, Tuple[int, ...]]) -> Sequence[np.ndarray]:
-    """Return the outputs if they are as many as they should be, of the right shape, and finite."""
-    if len(outputs) != len(shapes):
-        raise WrongResult(f"the step returned {len(outputs)} outputs instead of {len(shapes)}")
-    for (name, shape), output in zip(shapes.items(), outputs):
-        # Some frameworks hand a scalar back as an array of one element.
-        if output.shape != shape and not (shape == () and output.size == 1):
-            raise WrongResult(f"the {name} has shape {output.shape} instead of {shape}")
-        if not np.isfinite(output).all():
-            wrong = np.count_nonzero(~np.isfinite(output))
-            raise WrongResult(f"{wrong} of {output.size} values of the {name} are not finite")
-    return outputs
 
 
 def _image_shape(spec: Spec) -> Tuple[int, ...]:
