@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -18,12 +18,45 @@ def main(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     if arguments.json:
         print(json.dumps(rows, indent=1))
         return DONE
+    lines = {"workloads": _workload_lines, "devices": _device_lines}[arguments.what]
     for row in rows:
         print(f"{row['name']}: {row['title']}")
-        for key, value in row.items():
-            if key not in ("name", "title") and value:
-                print(f"    {key}: {_text(value)}")
+        for line in lines(row):
+            print(f"    {line}")
     return DONE
+
+
+def _workload_lines(row: dict[str, Any]) -> Iterator[str]:
+    """Yield what one needs to know to ask for a workload."""
+    yield "; ".join(f"{axis}: {', '.join(row[axis])}" for axis in ("modes", "frameworks", "precisions"))
+    for variant, sizes in row["variants"].items():
+        yield f"variant {variant}: " + "; ".join(f"size {name}{_parameters(size)}" for name, size in sizes.items())
+    for mode in row["modes"]:
+        groups: dict[str, list[str]] = {}
+        for variant, batches in row["batches"][mode].items():
+            groups.setdefault(", ".join(map(str, batches)), []).append(variant)
+        for batches, variants in groups.items():
+            yield f"batches in {mode}, {', '.join(variants)}: {batches}"
+        for variant, goal in row["goals"][mode].items():
+            budget = f" within {goal['budget']:,} {row['item']}s, batch {goal['batch']}" if goal["budget"] else ""
+            yield f"goal in {mode}, {variant}: {goal['figure']} {goal['target']:g}{budget}"
+    for name, option in row["options"].items():
+        yield f"--set {name}={option['default']}: {option['help']}"
+    if row["reference"]:
+        yield f"after {row['reference']}"
+
+
+def _parameters(size: dict[str, Any]) -> str:
+    if not size["parameters"]:
+        return ""
+    parts = "".join(f", {name} {count:,}" for name, count in size["parts"].items())
+    return f" with {size['parameters']:,} parameters, {size['trainable']:,} trained{parts}"
+
+
+def _device_lines(row: dict[str, Any]) -> Iterator[str]:
+    for key, value in row.items():
+        if key not in ("name", "title") and value:
+            yield f"{key}: {_text(value)}"
 
 
 def _text(value: Any) -> str:
