@@ -335,6 +335,41 @@ def test_both_optimisers_see_no_gradient_longer_than_the_clip(net, tfnet):
     assert weight.grad.tolist() == pytest.approx([0.03, 0.04])
 
 
+@pytest.mark.parametrize("large", [1e25, float("inf"), float("nan")])
+def test_a_gradient_too_large_for_its_norm_moves_nothing(net, tfnet, large):
+    import tensorflow as tf
+    import torch
+
+    weight = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
+    optimizer = net.adam(1e-3, 1e-7, clip=0.5)([weight])
+    weight.grad = torch.tensor([large, 40.0])
+    optimizer.step()
+    assert weight.tolist() == [3.0, 4.0]
+    variable = tf.Variable([3.0, 4.0])
+    tfnet.adam(1e-3, 1e-7, clip=0.5)([variable]).apply_gradients([(tf.constant([large, 40.0]), variable)])
+    assert variable.numpy().tolist() == [3.0, 4.0]
+
+
+def test_the_learning_rate_rises_alike_in_both_frameworks(net, tfnet):
+    import tensorflow as tf
+    import torch
+
+    weight = torch.nn.Parameter(torch.tensor([0.0]))
+    optimizer = net.adam(0.1, 1e-7, warm_up=4)([weight])
+    variable = tf.Variable([0.0])
+    theirs = tfnet.adam(0.1, 1e-7, warm_up=4)([variable])
+    ours, others = [], []
+    for _ in range(6):
+        weight.grad = torch.tensor([1.0])
+        optimizer.step()
+        theirs.apply_gradients([(tf.constant([1.0]), variable)])
+        ours.append(-weight.item())
+        others.append(-float(variable.numpy()[0]))
+    # Under a constant gradient each step of Adam is as long as the learning rate.
+    assert np.diff([0, *ours]) == pytest.approx([0.025, 0.04375, 0.0625, 0.08125, 0.1, 0.1], rel=1e-4)
+    assert others == pytest.approx(ours, rel=1e-4)
+
+
 def test_inference_normalises_with_the_statistics_it_was_given(net, tfnet):
     import tensorflow as tf
     import torch

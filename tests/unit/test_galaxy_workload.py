@@ -175,6 +175,7 @@ def test_a_missing_catalogue_is_refused(tmp_path):
         WORKLOAD.make_part(_spec(catalogue=str(tmp_path / "none.fits")), 0)
 
 
-def test_a_clip_below_zero_is_refused():
-    with pytest.raises(BadInput, match=r"clip must be 0 or more, not -1\.0"):
-        WORKLOAD.build(_spec(clip=-1.0))
+@pytest.mark.parametrize(("name", "value"), [("clip", -1.0), ("clip", float("inf")), ("warm_up", -1)])
+def test_an_impossible_clip_or_warm_up_is_refused(name, value):
+    with pytest.raises(BadInput, match=f"{name} must be 0 or more, not {value}"):
+        WORKLOAD.build(_spec(**{name: value}))

@@ -5,7 +5,8 @@ Layer by layer the same as in PyTorch, except that images and features have thei
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Iterator, Mapping, Tuple
+import functools
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Sequence, Tuple
 
 import numpy as np
 import tensorflow as tf
@@ -119,15 +120,26 @@ def _layer(variant: str, kind: str, seeds: np.random.Generator, **shape: Any) ->
     return getattr(tfp.layers, kind + estimator)(kernel_posterior_fn=posterior, bias_posterior_fn=bias, **shape)
 
 
-def adam(learning_rate: float, epsilon: float, clip: float = 0.0) -> Callable[[Any], Any]:
-    """Return what makes an optimiser for given variables; ``clip`` is the largest norm of the gradient, 0 for any.
+def adam(learning_rate: float, epsilon: float, clip: float = 0.0, warm_up: int = 0) -> Callable[[Any], Any]:
+    """Return what makes an optimiser for given variables; arguments as in PyTorch.
 
     It is Keras's Adam of the paper's time, one operation per variable. That of Keras since 2.11, many small ones,
     makes a training step of the plain network about a tenth slower on a processor. Keras adds epsilon before the
     correction of the bias and PyTorch after it: they agree but for gradients below about 1e-5 in the first steps.
     """
     optimizers = getattr(keras.optimizers, "legacy", keras.optimizers)
-    return lambda variables: optimizers.Adam(learning_rate, epsilon=epsilon, global_clipnorm=clip or None)
+    transformers = [functools.partial(_clipped, clip)] if clip else []
+    rate = learning_rate
+    if warm_up:
+        rate = keras.optimizers.schedules.PolynomialDecay(learning_rate / warm_up, warm_up, learning_rate)
+    return lambda variables: optimizers.Adam(rate, epsilon=epsilon, gradient_transformers=transformers)
+
+
+def _clipped(clip: float, gradients: Sequence[Tuple[Any, Any]]) -> List[Tuple[Any, Any]]:
+    """Shorten gradients, paired with their variables; Keras's own clipping makes NaN of one whose norm overflows."""
+    norm = tf.linalg.global_norm([gradient for gradient, _ in gradients])
+    factor = tf.where(tf.math.is_finite(norm), tf.minimum(1.0, clip / norm), 0.0)
+    return [(tf.math.multiply_no_nan(gradient, factor), variable) for gradient, variable in gradients]
 
 
 def load_state(network: GalaxyNetwork, state: Mapping[str, np.ndarray]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any, Callable, Iterable, Mapping, Tuple
 
@@ -95,18 +96,37 @@ class GalaxyNetwork(nn.Module):
         self.normalisation.running_var = torch.as_tensor(variance, dtype=torch.float32)
 
 
-def adam(learning_rate: float, epsilon: float, clip: float = 0.0) -> Callable[[Any], torch.optim.Optimizer]:
-    """Return what makes an optimiser for given parameters; ``clip`` is the largest norm of the gradient, 0 for any."""
+def adam(
+    learning_rate: float, epsilon: float, clip: float = 0.0, warm_up: int = 0
+) -> Callable[[Any], torch.optim.Optimizer]:
+    """Return what makes an optimiser for given parameters.
+
+    Args:
+        learning_rate: after the warm-up.
+        epsilon: of Adam.
+        clip: largest norm of the gradient, 0 for any; a gradient whose norm is not finite then counts as 0.
+        warm_up: steps in which the learning rate rises linearly from ``learning_rate / warm_up``.
+    """
 
     def make(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         held = list(parameters)
         optimizer = torch.optim.Adam(held, lr=learning_rate, eps=epsilon)
-        if clip:
+        done = itertools.count()
 
-            def clip_gradient(*_: Any) -> None:
-                nn.utils.clip_grad_norm_(held, clip)
+        def rise(*_: Any) -> None:
+            left = max(0.0, 1 - next(done) / warm_up)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate * (1 - (1 - 1 / warm_up) * left)
 
-            optimizer.register_step_pre_hook(clip_gradient)
+        def shorten(*_: Any) -> None:
+            nn.utils.clip_grad_norm_(held, clip)  # by a factor of 0 where the norm overflows
+            for parameter in held:
+                if parameter.grad is not None:
+                    parameter.grad.nan_to_num_(0.0, 0.0, 0.0)
+
+        for wanted, hook in ((warm_up, rise), (clip, shorten)):
+            if wanted:
+                optimizer.register_step_pre_hook(hook)
         return optimizer
 
     return make
