@@ -34,7 +34,7 @@ TARGET_RMSE = 0.15
 TRAINED_RMSE = 0.12
 """Of the weights that come with siderostat."""
 
-BUDGET_IMAGES = 16384
+BUDGET_IMAGES = 24576
 GOAL_OPTIONS = {"images": 8192, "clip": 1.0, "warm_up": 100}
 """Adam's first steps move every weight by the whole learning rate, which can end where likelihoods overflow, and the
 gradient of an image with a galaxy a thousand times as bright as most makes its steps too small for all others. As
