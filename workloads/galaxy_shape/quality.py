@@ -8,8 +8,8 @@ from typing import Dict, Sequence, Tuple
 import numpy as np
 
 from siderostat.workloads.base import Findings
+from siderostat.workloads.galaxy_images.data import LABELS
 
-LABELS = ("e1", "e2", "redshift")
 DRAWS = 16  # of the kernels of a Bayesian network, for each image
 
 
