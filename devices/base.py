@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Dict, List, Mapping, Optional, Sequence
 
 import numpy as np
 
+from siderostat.devices.energy import Counter, Missing
 from siderostat.record import Provenance, Reason, Status
 from siderostat.workloads.base import Step
 
@@ -49,12 +50,14 @@ class Unavailable(DeviceRefusal):
 class Window:
     """Time taken by steps run back to back, the device drained at both ends.
 
-    ``cpu_s`` is CPU time of this process over the same stretch, all threads.
+    ``cpu_s`` is CPU time of this process over the same stretch, all threads; ``device_s`` the time between two events
+    on the device itself, where it keeps such.
     """
 
     steps: int
     seconds: float
     cpu_s: float
+    device_s: Optional[float] = None
 
 
 class Program(ABC):
@@ -106,6 +109,8 @@ class DeviceAdapter(ABC):
     clock: ClassVar[str] = "host"  # "host", "device" or "model"
     provenance: ClassVar[Provenance] = Provenance.MEASURED
     settings_help: ClassVar[Mapping[str, str]] = {}
+    pace: ClassVar[Mapping[str, float]] = {}  # fields of record.Protocol in which this device differs from a CPU
+    must_start_cold: ClassVar[bool] = False  # what drives it does not survive a fork
 
     def __init__(self, index: str, settings: Mapping[str, str]) -> None:
         self.index = index
@@ -139,6 +144,25 @@ class DeviceAdapter(ABC):
     def effective(self) -> Dict[str, Any]:
         """Return the settings in force, such as the number of threads, after :meth:`compile`."""
         return {}
+
+    def counters(self) -> List[Counter]:
+        """Return what energy can be read from, in order of preference within each scope; opened later.
+
+        A device without a sensor returns a counter that says why, :class:`siderostat.devices.energy.Missing`.
+        """
+        return [Missing(f"{self.title}: this adapter reads no energy sensor")]
+
+    def sensors(self) -> Dict[str, float]:
+        """Return clocks, temperatures and the like, unit in the name, such as ``sm_clock_mhz``; read between bursts."""
+        return {}
+
+    def is_throttled(self) -> bool:
+        """Say whether the device itself holds its clock down now, so that samples should wait."""
+        return False
+
+    def other_pids(self, ours: Sequence[int]) -> List[int]:
+        """Return processes that compute on the device now, ours aside; empty where it is not known."""
+        return []
 
     def refusal(self, error: BaseException) -> Optional[DeviceRefusal]:
         """Translate a framework's exception, such as its out-of-memory error; None if it is not one."""

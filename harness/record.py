@@ -23,8 +23,12 @@ SCHEMA = 1
 THROUGHPUT = "throughput"
 QUALITY = "quality"
 TIME_TO_QUALITY = "time-to-quality"
-MEASURES = (THROUGHPUT, QUALITY, TIME_TO_QUALITY)
-"""What can be measured of a step: its time, how good it is after a fixed budget, how long it takes to be good."""
+CAPACITY = "capacity"
+MEASURES = (THROUGHPUT, QUALITY, TIME_TO_QUALITY, CAPACITY)
+"""What can be measured of a step: its time, how good it is after a fixed budget, how long it takes to be good,
+and whether it fits at all."""
+IDLE = "idle"
+"""What is measured of a device that does nothing: its power. No step is asked for it."""
 
 
 class Status(str, Enum):
@@ -61,6 +65,7 @@ class Reason(str, Enum):
     EXITED = "exited"
     EXCEPTION = "exception"
     BUDGET = "budget"
+    BEYOND_EDGE = "beyond_edge"  # a smaller batch did not fit
 
 
 class Provenance(str, Enum):
@@ -88,6 +93,8 @@ class Protocol:
     warmup_limit_s: float = 30.0
     timeout_s: float = 300.0  # longest silence of a worker
     memory_bytes: Optional[int] = None  # most memory a worker may allocate
+    lead_s: float = 0.0  # of steps before each burst that are not timed, so that clocks and power have settled
+    nameplate_w: Optional[float] = None  # of the processors together: an estimate of energy is asked for
 
 
 @dataclass(frozen=True)
@@ -125,6 +132,7 @@ class Attempt:
     start: str = "warm"  # "warm": forked from a server that imported the framework; "cold": a fresh interpreter
     protocol: Protocol = field(default_factory=Protocol)
     repeat: int = 0  # how many times this round was measured before, under contention
+    reference: Optional[str] = None  # key of the cell that this one is compared with, in lock-step; its own: it is that
 
     def key(self) -> str:
         """The cell's key, the round and the repeat."""
@@ -149,6 +157,76 @@ class Burst:
     cpu_s: List[float]
     load: Dict[str, float] = field(default_factory=dict)
     flags: List[str] = field(default_factory=list)
+    started_at: Optional[float] = None  # Unix time
+    device_s: List[float] = field(default_factory=list)  # the same blocks by the device's own events, where it has them
+    sensors: Dict[str, float] = field(default_factory=dict)  # of the device, read after the last block
+
+
+class EnergyStatus(str, Enum):
+    """What became of a measurement of energy. Only the first two carry joules that may be compared."""
+
+    OK = "ok"  # at least 100 updates of the counter in each window
+    INDICATIVE = "indicative"  # at least 20
+    TOO_SHORT = "too_short"
+    NO_PERMISSION = "no_permission"
+    UNSUPPORTED = "unsupported"
+    COUNTER_RESET = "counter_reset"
+    STALE_COUNTER = "stale_counter"  # the counter stood still, or could no longer be read
+    SHARED_DEVICE = "shared_device"  # another process computed on it
+    INCONSISTENT = "inconsistent"  # the counter and the integrated power differ by more than 10 %
+    IMPLAUSIBLE = "implausible"  # above 1.1 times the power limit
+    BELOW_IDLE_NOISE = "below_idle_noise"
+    NOT_MEASURABLE = "not_measurable"  # a simulated device
+
+
+@dataclass(frozen=True)
+class EnergyWindow:
+    """Energy over one burst, or over a while in which the device was idle. None is "not known", never 0."""
+
+    turn: int  # of the burst
+    steps: int
+    started_at: float  # Unix time
+    seconds: float
+    status: EnergyStatus
+    joules: Optional[float] = None
+    u_joules: Optional[float] = None  # standard uncertainty of this window's reading, calibration aside
+    reason: str = ""
+    n_updates: Optional[int] = None
+    wraps: int = 0
+    mean_w: Optional[float] = None
+    max_w: Optional[float] = None
+    cross_check_j: Optional[float] = None  # the same window by integrating power, where the joules are a counter's
+
+
+@dataclass(frozen=True)
+class Energy:
+    """What one meter of a device told, or why it told nothing.
+
+    ``source`` is such as ``nvml.total_energy``, ``nvml.power``, ``powercap``, ``cpu_time_x_nameplate`` or
+    ``wall_meter``; ``scope`` one of ``gpu_board``, ``cpu_package``, ``dram``, ``platform``, ``ipu_reported``,
+    ``node_ac``. Energies of different scope or provenance are never added.
+    """
+
+    source: str
+    scope: str
+    provenance: Optional[Provenance]  # None: no figure
+    status: EnergyStatus  # of the meter; each window has its own beside it
+    reason: str = ""
+    remedy: str = ""
+    device: Dict[str, Any] = field(default_factory=dict)  # uuid, pci, name, driver, power_limit_w
+    update_period_s: Optional[float] = None
+    windows: List[EnergyWindow] = field(default_factory=list)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Energy:
+        """Rebuild it from its JSON form."""
+        values = dict(data)
+        values["provenance"] = None if values["provenance"] is None else Provenance(values["provenance"])
+        values["status"] = EnergyStatus(values["status"])
+        values["windows"] = [
+            EnergyWindow(**{**window, "status": EnergyStatus(window["status"])}) for window in values["windows"]
+        ]
+        return cls(**values)
 
 
 @dataclass(frozen=True)
@@ -202,11 +280,13 @@ class Record:
     need_bytes: Optional[int] = None
     check: Dict[str, Dict[str, float]] = field(default_factory=dict)
     quality: Optional[Quality] = None
+    energy: List[Energy] = field(default_factory=list)
     effective: Dict[str, Any] = field(default_factory=dict)
     device: Dict[str, Any] = field(default_factory=dict)
     process: Dict[str, Any] = field(default_factory=dict)
     flags: List[str] = field(default_factory=list)
     environment: str = ""
+    group: str = ""  # the same for attempts whose bursts took turns, all of them alive and warm
     schema: int = SCHEMA
 
     def to_json(self) -> str:
@@ -228,4 +308,5 @@ class Record:
         values["provenance"] = None if values["provenance"] is None else Provenance(values["provenance"])
         values["bursts"] = [Burst(**b) for b in values["bursts"]]
         values["quality"] = Quality.from_dict(values["quality"]) if values.get("quality") else None
+        values["energy"] = [Energy.from_dict(e) for e in values.get("energy", [])]
         return cls(**values)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -13,7 +13,10 @@ from siderostat.reports.labels import set_title
 from siderostat.reports.published.arcelin2021 import caveats
 from siderostat.reports.rows import Row, rows, sets
 from siderostat.reports.run import RunData, run_names
+from siderostat.reports.section import Section
 from siderostat.reports.tables import Table
+
+SECTIONS: Sequence[Callable[[Sequence[RunData]], Section | None]] = ()  # in the order of the report
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ class Document:
     generated_at: str
     notes: list[str]
     warnings: list[str]
+    sections: list[Section]
     sets: list[CaseSet]
     learned: list[LearnedPart]
     runs: list[RunPart]
@@ -103,6 +107,7 @@ def document(runs: Sequence[RunData]) -> Document:
         generated_at=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         notes=[f"{prefix}{note}" for prefix, run in named if (note := sentences.indicative(run))],
         warnings=[f"{prefix}{warning}" for prefix, run in named for warning in run.warnings],
+        sections=sections(runs),
         sets=case_sets,
         learned=[LearnedPart(of, quality.headline(of), quality.table(of)) for of in quality.learned(runs)],
         runs=[_run_part(name, run) for name, run in zip(names, runs, strict=True)],
@@ -110,10 +115,16 @@ def document(runs: Sequence[RunData]) -> Document:
     )
 
 
+def sections(runs: Sequence[RunData]) -> list[Section]:
+    """Return the sections that stand on their own, without those that have nothing to say."""
+    return [section for make in SECTIONS if (section := make(runs)) is not None]
+
+
 def headlines(run: RunData) -> list[str]:
     """Return what a run's report says first, as plain lines."""
     lines = [f"{set_title(key)}: {s}" for key, table in sets(rows([run])).items() for s in sentences.headlines(table)]
     lines += [f"{of.title}: {quality.headline(of)}" for of in quality.learned([run])]
+    lines += [f"{section.title}: {headline}" for section in sections([run]) for headline in section.headlines]
     note = sentences.indicative(run)
     return [*lines, note] if note and lines else lines
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from siderostat.reports.document import CaseSet, Document, RunPart
 from siderostat.reports.labels import capital
+from siderostat.reports.section import Section
 from siderostat.reports.tables import Table
 
 
@@ -28,6 +29,8 @@ def _lines(document: Document) -> Iterator[str]:
         yield from (f"{_bold(run.name)}: {escaped(run.summary)}.", "")
     for note in [*document.notes, *document.warnings]:
         yield from (f"> {escaped(note)}", "")
+    for section in document.sections:
+        yield from _section(section)
     for case_set in document.sets:
         yield from _case_set(case_set)
     for part in document.learned:
@@ -42,6 +45,19 @@ def _lines(document: Document) -> Iterator[str]:
     for title, entries in document.glossary:
         yield from (f"{_bold(title)}", "", *(f"- {_bold(term)}: {escaped(words)}" for term, words in entries), "")
     yield f"Made {document.generated_at} by siderostat. Charts are in report.html, all figures in report.csv."
+
+
+def _section(section: Section) -> Iterator[str]:
+    """Yield a section."""
+    yield from (f"## {escaped(section.title)}", "")
+    for part in section.parts:
+        yield from (f"### {escaped(part.title)}", "")
+        if part.sentences:
+            yield from (*_items(part.sentences), "")
+        if part.table is not None:
+            yield from (*_table(part.table), "")
+        if part.notes:
+            yield from (*_items(part.notes), "")
 
 
 def _case_set(case_set: CaseSet) -> Iterator[str]:
