@@ -39,6 +39,13 @@ class Unsupported(DeviceRefusal):
     reason = Reason.FEATURE
 
 
+class CompileFailed(DeviceRefusal):
+    """The step, which runs as it is, could not be compiled for the device."""
+
+    status = Status.UNSUPPORTED
+    reason = Reason.COMPILE_FAILED
+
+
 class Unavailable(DeviceRefusal):
     """The device is not on this machine. The text says what would bring it."""
 
@@ -89,6 +96,10 @@ class Program(ABC):
         """Return the most memory of the device in use so far, where it is known."""
         return None
 
+    def modelled(self) -> Dict[str, Any]:
+        """Return what the figures of a simulated device were computed from; empty where they were measured."""
+        return {}
+
     def close(self) -> None:
         """Release the device."""
 
@@ -110,11 +121,23 @@ class DeviceAdapter(ABC):
     provenance: ClassVar[Provenance] = Provenance.MEASURED
     settings_help: ClassVar[Mapping[str, str]] = {}
     pace: ClassVar[Mapping[str, float]] = {}  # fields of record.Protocol in which this device differs from a CPU
+    computes_on_host: ClassVar[bool] = False  # a burst that gets less than a whole core is disturbed
     must_start_cold: ClassVar[bool] = False  # what drives it does not survive a fork
 
     def __init__(self, index: str, settings: Mapping[str, str]) -> None:
         self.index = index
         self.settings = settings
+
+    def choice(self, key: str, *allowed: str) -> str:
+        """Return the value of a setting that has a few, the first of them where it is not given.
+
+        Raises:
+            ValueError: if it has another.
+        """
+        value = self.settings.get(key, allowed[0])
+        if value not in allowed:
+            raise ValueError(f"{key} is {' or '.join(allowed)}, not {value!r}")
+        return value
 
     @abstractmethod
     def describe(self) -> Dict[str, Any]:

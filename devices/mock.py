@@ -5,13 +5,15 @@ Its records are marked ``modelled``, since nothing was measured.
 
 from __future__ import annotations
 
+import copy
+import math
 import os
 import random
 from typing import Any, ClassVar, Dict, List, Mapping, Sequence
 
 import numpy as np
 
-from siderostat.devices.base import DeviceAdapter, Program, Window
+from siderostat.devices.base import DeviceAdapter, OutOfCapacity, Program, Window
 from siderostat.devices.cpu.loop import Loop
 from siderostat.record import Provenance
 from siderostat.workloads.base import Step
@@ -28,6 +30,7 @@ class Mock(DeviceAdapter):
         "step_s": "seconds per step; default 0.001",
         "process_noise": "standard deviation between processes of the logarithm of the time; default 0",
         "sample_noise": "the same between samples of one process; default 0",
+        "largest": "largest batch that fits; default: any does",
     }
 
     def describe(self) -> Dict[str, Any]:
@@ -37,6 +40,9 @@ class Mock(DeviceAdapter):
     def compile(self, step: Step, precision: str) -> Program:
         """See :meth:`DeviceAdapter.compile`."""
         numbers = {key: float(value) for key, value in self.settings.items() if value}
+        batch = len(copy.copy(step.phases[0].feed).next()[0])
+        if batch > numbers.get("largest", math.inf):
+            raise OutOfCapacity(f"a batch of {batch} does not fit on this device")
         return _MockProgram(step, numbers)
 
 

@@ -8,12 +8,12 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from siderostat import inputs, stats
+from siderostat import capacity, inputs, stats
 from siderostat.child import Lost
 from siderostat.plan import GRADES
-from siderostat.record import QUALITY, THROUGHPUT, Attempt, Reason, Record, Status
+from siderostat.record import CAPACITY, QUALITY, THROUGHPUT, Attempt, Reason, Record, Status
 from siderostat.store import OpenRun
-from siderostat.supervisor import Rhythm, lost_record, measure, train
+from siderostat.supervisor import Rhythm, idle, idle_cell, lost_record, measure, probe, train
 from siderostat.workshop import Workshop
 
 
@@ -59,13 +59,32 @@ class _Campaign:
         self._deadline = time.monotonic() + (run.plan.budget_s or math.inf)
 
     def go(self, retry: bool) -> None:
-        groups = [[a for a in group if not self._run.settled(a, retry)] for group in self._run.plan.groups]
+        """Measure what is not settled. A comparison is measured whole or not at all: its bursts take turns."""
+        groups = [group for group in self._run.plan.groups if not all(self._run.settled(a, retry) for a in group)]
         spoilt = self._make_inputs([a for group in groups for a in group])
+        metered = sorted({a.cell.device for group in groups for a in group if _is_timed(a)})
+        metered = [device for device in metered if self._watch_idle(device)]
         for group in groups:
             self._measure(group, spoilt)
         for _ in range(self._grade.repeats):
             for group in self._contended():
                 self._measure(group, spoilt)
+        for group in self._run.plan.groups:
+            if group[0].cell.measure == CAPACITY and not self._is_spoilt(group[0], spoilt):
+                self._search(group[0])
+        for device in metered:
+            self._watch_idle(device)
+
+    def _watch_idle(self, device: str) -> bool:
+        """Read the power of a device that does nothing, if it has a meter; say whether it has one."""
+        cell = idle_cell(device)
+        number = len(self._run.of_cell(cell))
+        like = next(a for a in self._run.plan.attempts() if a.cell.device == device)
+        attempt = Attempt(cell, number, number, like.start, like.protocol)
+        watched = idle(attempt, self._workshop.start)
+        if watched is not None:
+            self._store([watched])
+        return watched is not None
 
     def _make_inputs(self, attempts: Sequence[Attempt]) -> dict[str, Lost]:
         """Make the inputs of every workload once; return what could not be made, by ``inputs.key``."""
@@ -83,32 +102,65 @@ class _Campaign:
 
     def _measure(self, group: Sequence[Attempt], spoilt: Mapping[str, Lost]) -> None:
         """Measure a group and store its records, unless its cells have enough of them or the time is up."""
-        group = [a for a in group if not self._enough(a)]
-        if not group:
+        if all(self._enough(a) for a in group):
             return
         if time.monotonic() > self._deadline:
             self._skip(group)
             return
         self._observer.started(group)
-        records = [lost_record(a, spoilt[inputs.key(a.cell)]) for a in group if inputs.key(a.cell) in spoilt]
-        sound = [a for a in group if inputs.key(a.cell) not in spoilt]
+        lost = {a.key(): lost for a in group if (lost := self._hopeless(a, spoilt)) is not None}
+        records = [lost_record(a, lost[a.key()]) for a in group if a.key() in lost]
+        sound = [a for a in group if a.key() not in lost]
         records += measure([a for a in sound if _is_timed(a)], self._workshop.start, self._rhythm)
-        records += [train(a, self._workshop.start) for a in sound if not _is_timed(a)]
-        for record in records:
-            self._store(record)
+        for attempt in sound:
+            if attempt.cell.measure == CAPACITY:
+                records.append(probe(attempt, self._workshop.start))
+            elif not _is_timed(attempt):
+                records.append(train(attempt, self._workshop.start))
+        self._store(records)
+
+    def _hopeless(self, attempt: Attempt, spoilt: Mapping[str, Lost]) -> Lost | None:
+        """Say why an attempt need not be tried; None where it is to be."""
+        if self._is_spoilt(attempt, spoilt):
+            return spoilt[inputs.key(attempt.cell)]
+        refused = capacity.is_beyond(attempt.cell, self._run.records) if _is_timed(attempt) else None
+        if refused is None:
+            return None
+        text = f"batch {refused.attempt.cell.batch} did not fit ({refused.reason.value if refused.reason else ''})"
+        return Lost(Status.SKIPPED, Reason.BEYOND_EDGE, text)
+
+    def _is_spoilt(self, attempt: Attempt, spoilt: Mapping[str, Lost]) -> bool:
+        return inputs.key(attempt.cell) in spoilt
+
+    def _search(self, first: Attempt) -> None:
+        """Look for the largest batch that fits, from what is known of it on."""
+        while time.monotonic() <= self._deadline:
+            newest = {r.attempt.cell.batch: r for r in self._run.records if _is_same_search(r, first)}
+            tried = {batch: capacity.fits(record) for batch, record in newest.items()}
+            known = {batch: good for batch, good in tried.items() if good is not None}
+            batch = capacity.next_batch(known, first.cell.batch)
+            if batch is None or batch in tried:  # one that failed for another reason ends the search
+                return
+            attempt = dataclasses.replace(first, cell=dataclasses.replace(first.cell, batch=batch))
+            self._observer.started([attempt])
+            self._store([probe(attempt, self._workshop.start)])
 
     def _skip(self, group: Sequence[Attempt]) -> None:
         budget, folder = self._run.plan.budget_s, self._run.folder
         text = f"the budget of {budget:g} s was used up; 'siderostat run --resume {folder}' measures it"
-        for attempt in group:
-            if self._run.of_attempt(attempt) is None:
-                self._store(lost_record(attempt, Lost(Status.SKIPPED, Reason.BUDGET, text)))
+        lost = Lost(Status.SKIPPED, Reason.BUDGET, text)
+        if all(self._run.of_attempt(attempt) is None for attempt in group):
+            self._store([lost_record(attempt, lost) for attempt in group])
 
-    def _store(self, record: Record) -> None:
-        flags = [*record.flags, "converged_false"] if self._is_last_and_wide(record) else record.flags
-        record = dataclasses.replace(record, flags=flags, environment=self._environment)
-        self._run.append(record)
-        self._observer.finished(record)
+    def _store(self, records: Sequence[Record]) -> None:
+        """Append the records of a group in one write, so that a kill leaves all of them or none."""
+        complete = []
+        for record in records:
+            flags = [*record.flags, "converged_false"] if self._is_last_and_wide(record) else record.flags
+            complete.append(dataclasses.replace(record, flags=flags, environment=self._environment))
+        self._run.append(*complete)
+        for record in complete:
+            self._observer.finished(record)
 
     def _rhythm(self, attempt: Attempt) -> Rhythm | None:
         """Return how the first process of this cell cut its bursts."""
@@ -147,18 +199,31 @@ class _Campaign:
         return last and self._is_wide(records)
 
     def _contended(self) -> list[list[Attempt]]:
-        """Return a repeat of each attempt that was measured under contention at every try so far."""
+        """Return a repeat of each group in which an attempt was measured under contention at every try so far."""
         newest = {(r.attempt.cell.key(), r.attempt.round): r for r in self._run.records}
-        return [
-            [dataclasses.replace(r.attempt, repeat=r.attempt.repeat + 1)]
-            for r in newest.values()
-            if r.status is Status.OK
-            and stats.is_contended(r)
-            and r.attempt.repeat < self._grade.repeats
-            and r.attempt.cell.measure != QUALITY  # which no other work can spoil
-        ]
+        repeats = []
+        for group in self._run.plan.groups:
+            records = [r for a in group if (r := newest.get((a.cell.key(), a.round))) is not None]
+            number = max((r.attempt.repeat for r in records), default=0)
+            if number < self._grade.repeats and any(map(_is_spoilt_by_others, records)):
+                repeats.append([dataclasses.replace(a, repeat=number + 1) for a in group])
+        return repeats
 
 
 def _is_timed(attempt: Attempt) -> bool:
     """Say whether it is the step's time that is measured, not what the step learns."""
     return attempt.cell.measure == THROUGHPUT
+
+
+def _is_spoilt_by_others(record: Record) -> bool:
+    """Say whether other work disturbed a figure that it can disturb."""
+    return (
+        record.status is Status.OK
+        and stats.is_contended(record)
+        and record.attempt.cell.measure not in (QUALITY, CAPACITY)
+    )
+
+
+def _is_same_search(record: Record, first: Attempt) -> bool:
+    cell = record.attempt.cell
+    return cell.measure == CAPACITY and capacity.series(cell) == capacity.series(first.cell)

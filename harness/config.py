@@ -13,7 +13,8 @@ A sweep file::
     devices = ["cpu:threads=1", "cpu:threads=2"]
     batches = "1..64x2"               # or [1, 2, 4]
     options = { images = 1024 }       # variants, modes, frameworks, sizes, precisions: lists too
-    measures = ["throughput", "quality"]  # or "time-to-quality"
+    measures = ["throughput", "quality"]  # or "time-to-quality", "capacity"
+    compare = ["torch", "tensorflow"] # sides that are measured in lock-step, the first the reference
 
     [devices.cpu]
     python = "/opt/other/bin/python"  # interpreter of this device's workers
@@ -21,6 +22,7 @@ A sweep file::
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import re
 from collections.abc import Mapping, Sequence
@@ -33,7 +35,7 @@ import tomllib
 from siderostat import devices, workloads
 from siderostat.errors import BadValue, UnknownName
 from siderostat.plan import GRADES
-from siderostat.record import MEASURES, QUALITY, THROUGHPUT, TIME_TO_QUALITY, Cell
+from siderostat.record import CAPACITY, MEASURES, QUALITY, THROUGHPUT, TIME_TO_QUALITY, Cell
 from siderostat.workloads.base import Option, Workload
 
 TOUR: Sequence[Mapping[str, Any]] = (
@@ -46,9 +48,10 @@ TOUR: Sequence[Mapping[str, Any]] = (
 
 DEFAULT_WORKLOAD = "galaxy-shape"  # the workload of a table that names none
 AXES = ("variants", "modes", "frameworks", "devices", "batches", "sizes", "precisions")
-_TABLE_KEYS = ("workload", *AXES, "options", "measures")
+_TABLE_KEYS = ("workload", *AXES, "options", "measures", "compare")
 _TOP_KEYS = ("name", "grade", "seed", "budget", "timeout", "sweep", "devices")
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
+_BYTES = {"MB": 10**6, "GB": 10**9, "MiB": 2**20, "GiB": 2**30}
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,30 @@ def parse_duration(text: str, where: str = "") -> float:
     if match is None or float(match[1]) == 0:
         raise BadValue(f"{where}{text!r} is no duration; write 90s, 1.5m or 2h")
     return float(match[1]) * _UNITS[match[2]]
+
+
+def parse_bytes(text: str, where: str = "") -> int:
+    """Return bytes: ``1500MB``, ``2GB``, ``1.5GiB``.
+
+    Raises:
+        BadValue: if it is none of these.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([MG]i?B)", text.strip())
+    if match is None or float(match[1]) == 0:
+        raise BadValue(f"{where}{text!r} is no amount of memory; write 1500MB, 2GB or 1.5GiB")
+    return int(float(match[1]) * _BYTES[match[2]])
+
+
+def parse_watts(text: str, where: str = "") -> float:
+    """Return watts: ``120``, ``120W``.
+
+    Raises:
+        BadValue: if it is neither.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?W?", text.strip())
+    if match is None or float(match[1]) == 0:
+        raise BadValue(f"{where}{text!r} is no power; write 120W, as the data sheet of the processors gives it")
+    return float(match[1])
 
 
 def parse_batches(value: Any, where: str = "") -> list[int]:
@@ -169,22 +196,46 @@ def _line(text: str, word: str, head: str = "", number: int = 0) -> int:
     return next((i + 1 for i in range(start, len(lines)) if pattern.search(lines[i])), start + 1)
 
 
-def cells(sweep: Sweep) -> list[Cell]:
-    """Return every cell of a sweep, and one of the null workload for each device.
+def groups(sweep: Sweep) -> list[list[Cell]]:
+    """Return every cell of a sweep, those that are compared side by side, and one of the null workload for each device.
 
     Raises:
-        UnknownName: if a workload, device, option or value of an axis is not known.
-        BadValue: if a value has the wrong kind.
+        UnknownName: if a workload, device, option, value of an axis or side is not known.
+        BadValue: if a value has the wrong kind, or a cell would be compared with two references.
     """
-    found: list[Cell] = []
+    found: list[list[Cell]] = []
     for table in sweep.tables or TOUR:
-        found += _table_cells(table, sweep.where)
+        found += _table_groups(table, sweep.where)
     if not found:
         raise BadValue(f"{sweep.where}nothing to measure: none of these steps has a goal that it could be trained to")
     null = workloads.load("null")
-    measured = {cell.device: None for cell in found if cell.measure == THROUGHPUT}
-    found += [_cell(null, device, null.batches[0], {}) for device in measured]
-    return list({cell.key(): cell for cell in found}.values())
+    measured = {cell.device: None for group in found for cell in group if cell.measure == THROUGHPUT}
+    found += [[_cell(null, device, null.batches[0], {})] for device in measured]
+    return _merged(found, sweep.where)
+
+
+def _merged(found: Sequence[Sequence[Cell]], where: str) -> list[list[Cell]]:
+    """Return groups in which each cell is once: those of one reference together, none alone that is compared too."""
+    compared: dict[str, dict[str, Cell]] = {}
+    for group in found:
+        if len(group) > 1:
+            compared.setdefault(group[0].key(), {}).update({cell.key(): cell for cell in group})
+    held = [key for members in compared.values() for key in members]
+    for key in held:
+        if held.count(key) > 1:
+            cell = next(cell for members in compared.values() for k, cell in members.items() if k == key)
+            raise BadValue(
+                f"{where}{cell.workload} on {cell.device} with {cell.framework}, batch {cell.batch}, would be compared "
+                "with two references; measure the comparisons in two runs"
+            )
+    merged: dict[str, list[Cell]] = {}
+    for group in found:
+        reference = group[0].key()
+        if reference in compared:
+            merged[reference] = list(compared[reference].values())
+        elif reference not in held:
+            merged[reference] = list(group)
+    return list(merged.values())
 
 
 def grade_name(name: str | None) -> str:
@@ -196,6 +247,49 @@ def grade_name(name: str | None) -> str:
     if name is not None and name not in GRADES:
         raise UnknownName("grade", str(name), GRADES)
     return name or "quick"
+
+
+def _table_groups(table: Mapping[str, Any], where: str) -> list[list[Cell]]:
+    """Return the cells of one table, each alone or, where the table compares, with its like on the other sides."""
+    cells = _table_cells(table, where)
+    if "compare" not in table:
+        return [[cell] for cell in cells]
+    workload = load_workload(table.get("workload", DEFAULT_WORKLOAD), where)
+    texts = table["compare"]
+    if not isinstance(texts, list) or len(texts) < 2 or not all(isinstance(text, str) for text in texts):
+        raise BadValue(
+            f"{where}a comparison has at least two sides, such as cpu:threads=1 cpu:threads=2; got {texts!r}"
+        )
+    found: list[list[Cell]] = []
+    for cell in cells:
+        if cell.measure != THROUGHPUT:
+            found.append([cell])
+            continue
+        group = [_on_side(cell, text, workload, where) for text in texts]
+        if len({one.key() for one in group}) < len(group):
+            raise BadValue(f"{where}two sides of the comparison {' '.join(texts)} are the same thing")
+        found.append(group)
+    return found
+
+
+def _on_side(cell: Cell, text: str, workload: Workload, where: str) -> Cell:
+    """Return the cell with what one side of a comparison says: ``tensorflow``, ``cuda:1+bf16``, ``threads=2``."""
+    for name in text.split("+"):
+        if devices.split(name)[0] in devices.kinds():
+            change = {"device": _devices(name, where)[0]}
+        elif "=" in name:
+            change = {"device": _devices(f"{cell.device}{',' if '=' in cell.device else ':'}{name}", where)[0]}
+        elif name in workload.frameworks:
+            change = {"framework": name}
+        elif name in workload.precisions:
+            change = {"precision": name}
+        elif name in workload.variants:
+            change = {"variant": name}
+        else:
+            sides = [*devices.kinds(), *workload.frameworks, *workload.precisions, *workload.variants, "SETTING=VALUE"]
+            raise UnknownName("side", name, sides, where, f" of the comparison of {workload.name}")
+        cell = dataclasses.replace(cell, **change)
+    return cell
 
 
 def _table_cells(table: Mapping[str, Any], where: str) -> list[Cell]:
@@ -241,10 +335,13 @@ def _due(
 ) -> tuple[Sequence[int], Mapping[str, Any]]:
     """Return the batch sizes that are due, and the options that go with them in place of the workload's defaults.
 
-    A fixed budget means the same only at one batch size: the goal's, whatever is asked for.
+    A fixed budget means the same only at one batch size: the goal's, whatever is asked for. The search for the largest
+    batch begins with the largest that is asked for.
     """
     if measure == THROUGHPUT:
         return batches or workload.batches_of(variant, mode), {}
+    if measure == CAPACITY:
+        return (max(batches or workload.batches_of(variant, mode)),), {}
     goal = workload.goal(variant, mode)
     if goal is None or (measure == TIME_TO_QUALITY and not goal.budget):
         return (), {}

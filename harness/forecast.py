@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 
 from siderostat import workloads
-from siderostat.record import THROUGHPUT, Attempt, Cell
+from siderostat.record import CAPACITY, THROUGHPUT, Attempt, Cell
 from siderostat.workloads.base import Spec
 
 FLOPS_PER_CORE = 20e9  # sustained by small convolutions on one core of a server CPU; an assumption, printed as such
@@ -25,6 +25,8 @@ def attempt_seconds(attempt: Attempt) -> float:
     """Return how long one process will take, inputs aside; steps of unknown length count as short."""
     protocol, cell = attempt.protocol, attempt.cell
     step_s = step_seconds(cell) or 0.0
+    if cell.measure == CAPACITY:
+        return START_S[attempt.start] + 3 * step_s
     if cell.measure != THROUGHPUT:
         goal = workloads.load(cell.workload).goal(cell.variant, cell.mode)
         return START_S[attempt.start] + (goal.budget / cell.batch * step_s if goal else 0.0)

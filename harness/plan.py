@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from siderostat import devices
 from siderostat.errors import NewerSchema
-from siderostat.record import QUALITY, THROUGHPUT, TIME_TO_QUALITY, Attempt, Cell, Protocol
+from siderostat.record import CAPACITY, QUALITY, THROUGHPUT, TIME_TO_QUALITY, Attempt, Cell, Protocol
 
 SCHEMA = 1
 
@@ -95,13 +96,19 @@ class Plan:
 
 def rounds(cell: Cell, grade: Grade) -> int:
     """Return how many processes a cell gets at most."""
-    return {THROUGHPUT: grade.most_rounds, QUALITY: grade.quality_rounds, TIME_TO_QUALITY: grade.least_rounds}[
-        cell.measure
-    ]
+    return {
+        THROUGHPUT: grade.most_rounds, QUALITY: grade.quality_rounds, TIME_TO_QUALITY: grade.least_rounds, CAPACITY: 1,
+    }[cell.measure]  # fmt: skip
+
+
+def paced(protocol: Protocol, device: str) -> Protocol:
+    """Return the protocol with what the kind of device needs more of, such as longer bursts."""
+    pace = devices.adapter(devices.split(device)[0]).pace
+    return dataclasses.replace(protocol, **{name: max(getattr(protocol, name), least) for name, least in pace.items()})
 
 
 def make(
-    cells: Sequence[Cell],
+    groups: Sequence[Sequence[Cell]],
     name: str,
     grade: Grade,
     seed: int,
@@ -109,19 +116,51 @@ def make(
     budget_s: float | None = None,
     pythons: Mapping[str, str] | None = None,
 ) -> Plan:
-    """Lay out every round of every cell: the rounds outside, the cells shuffled within each.
+    """Lay out every round of every group: the rounds outside, the groups shuffled within each.
 
     So each cell spans the whole session, and a drift of the machine hits all cells alike. What is trained to a
-    quality comes after what is only timed, round by round. Devices with an interpreter of their own start cold,
-    since they cannot be forked from this one.
+    quality comes after what is only timed, and what may run out of memory last, round by round.
+
+    Args:
+        groups: cells that are compared with each other, the first of each the reference; most are alone.
+        name: of the plan.
+        grade: how much evidence.
+        seed: of the order, and of the weights.
+        protocol: how a process measures where its device asks for no more; the memory is shared out within a group.
+        budget_s: when to start nothing new.
+        pythons: kind of device -> interpreter of its workers.
     """
     pythons = pythons or {}
     shuffle = random.Random(seed)
-    groups: list[list[Attempt]] = []
+    laid: list[list[Attempt]] = []
     for number in range(grade.most_rounds):
-        due = [cell for cell in cells if number < rounds(cell, grade)]
-        for cell in sorted(shuffle.sample(due, len(due)), key=lambda c: c.measure != THROUGHPUT):
-            foreign = cell.device.partition(":")[0] in pythons
-            start = "cold" if foreign else grade.start
-            groups.append([Attempt(cell, number, seed + number, start, protocol)])
-    return Plan(name, grade.name, seed, groups, budget_s, dict(pythons))
+        due = [group for group in groups if number < rounds(group[0], grade)]
+        for group in sorted(shuffle.sample(due, len(due)), key=lambda g: _ORDER.index(g[0].measure)):
+            laid.append([_attempt(cell, group, number, seed, grade, protocol, pythons) for cell in group])
+    return Plan(name, grade.name, seed, laid, budget_s, dict(pythons))
+
+
+_ORDER = (THROUGHPUT, QUALITY, TIME_TO_QUALITY, CAPACITY)
+
+
+def _attempt(
+    cell: Cell,
+    group: Sequence[Cell],
+    number: int,
+    seed: int,
+    grade: Grade,
+    protocol: Protocol,
+    pythons: Mapping[str, str],
+) -> Attempt:
+    """Return one attempt. Devices with an interpreter of their own start cold: it cannot be forked from this one."""
+    kind = devices.split(cell.device)[0]
+    start = "cold" if kind in pythons or devices.adapter(kind).must_start_cold else grade.start
+    reference = group[0].key() if len(group) > 1 else None
+    return Attempt(cell, number, seed + number, start, _share(paced(protocol, cell.device), len(group)), 0, reference)
+
+
+def _share(protocol: Protocol, number: int) -> Protocol:
+    """Return the protocol of one of ``number`` processes that are alive together."""
+    if protocol.memory_bytes is None:
+        return protocol
+    return dataclasses.replace(protocol, memory_bytes=protocol.memory_bytes // number)

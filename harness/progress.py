@@ -10,12 +10,15 @@ from types import TracebackType
 from typing import TextIO
 
 from siderostat import forecast, stats
-from siderostat.record import THROUGHPUT, Attempt, Cell, Record, Status
+from siderostat.record import CAPACITY, IDLE, THROUGHPUT, Attempt, Cell, Record, Status
 
 
 def cell_label(cell: Cell) -> str:
     """Return a cell in a few words: ``galaxy-shape dnn train torch cpu batch 8``."""
-    words = f"{cell.workload} {cell.variant} {cell.mode} {cell.framework} {cell.device} batch {cell.batch}"
+    if cell.measure == IDLE:
+        return f"{cell.device} idle"
+    precision = "" if cell.precision == "fp32" else f" {cell.precision}"
+    words = f"{cell.workload} {cell.variant} {cell.mode} {cell.framework} {cell.device}{precision} batch {cell.batch}"
     return words if cell.measure == THROUGHPUT else f"{cell.measure} of {words}"
 
 
@@ -44,6 +47,10 @@ def described(record: Record) -> str:
     what = f"{cell_label(record.attempt.cell)}, process {record.attempt.round + 1}: "
     if record.status is not Status.OK:
         return f"{what}{record.status.value} ({record.reason.value if record.reason else 'no reason'}): {record.detail}"
+    if record.attempt.cell.measure == IDLE:
+        return what + ", ".join(f"{w.mean_w:.3g} W ({e.scope})" for e in record.energy for w in e.windows if w.mean_w)
+    if record.attempt.cell.measure == CAPACITY:
+        return what + "fits"
     if record.quality is not None:
         return what + judged(record)
     rate = 1 / stats.process_seconds_per_item(record)

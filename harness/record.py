@@ -281,6 +281,7 @@ class Record:
     check: Dict[str, Dict[str, float]] = field(default_factory=dict)
     quality: Optional[Quality] = None
     energy: List[Energy] = field(default_factory=list)
+    model: Dict[str, Any] = field(default_factory=dict)  # what a simulated device was computed from, with its bands
     effective: Dict[str, Any] = field(default_factory=dict)
     device: Dict[str, Any] = field(default_factory=dict)
     process: Dict[str, Any] = field(default_factory=dict)

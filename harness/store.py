@@ -25,7 +25,7 @@ from typing import Any
 from siderostat.errors import NewerSchema, RunFolderBusy, RunFolderError, StorageFull
 from siderostat.files import write_atomically
 from siderostat.plan import Plan
-from siderostat.record import FAILURES, SCHEMA, Attempt, Cell, Record, Status
+from siderostat.record import FAILURES, SCHEMA, Attempt, Cell, Reason, Record, Status
 
 JOURNAL = "records.jsonl"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -90,17 +90,17 @@ class OpenRun(Run):
     def settled(self, attempt: Attempt, retry: bool = False) -> bool:
         """Say whether ``attempt`` has its record; with ``retry`` only if a further try could tell nothing new."""
         record = self.of_attempt(attempt)
-        if record is None or record.status is Status.SKIPPED:
+        if record is None or (record.status is Status.SKIPPED and record.reason is not Reason.BEYOND_EDGE):
             return False
         return not (retry and record.status in FAILURES)
 
-    def append(self, record: Record) -> None:
-        """Write one line and see it onto the disk.
+    def append(self, *records: Record) -> None:
+        """Write a line for each in one go and see them onto the disk.
 
         Raises:
             StorageFull: if there is no room; the journal is as it was before.
         """
-        line = (record.to_json() + "\n").encode()
+        line = "".join(record.to_json() + "\n" for record in records).encode()
         descriptor = os.open(self._journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         size = os.fstat(descriptor).st_size
         try:
@@ -114,7 +114,8 @@ class OpenRun(Run):
             raise self.full(error) from error
         finally:
             os.close(descriptor)
-        self._add(record)
+        for record in records:
+            self._add(record)
 
     def full(self, error: OSError) -> RunFolderError:
         """Turn an error of the disk into a sentence."""

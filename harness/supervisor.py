@@ -1,4 +1,8 @@
-"""Measures one group: each cell in a process of its own, all alive and warm, their bursts taking turns."""
+"""Measures one group: each cell in a process of its own, all alive and warm, their bursts taking turns.
+
+What is not timed has a process alone: a model that is trained to a quality, a probe whether a batch fits, a device
+whose power is read while it does nothing.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +17,25 @@ from typing import Any
 
 from siderostat import contention
 from siderostat.child import Child, Lost
-from siderostat.record import TIME_TO_QUALITY, Attempt, Burst, Look, Provenance, Quality, Record, Status
+from siderostat.record import (
+    IDLE,
+    TIME_TO_QUALITY,
+    Attempt,
+    Burst,
+    Cell,
+    Energy,
+    Look,
+    Provenance,
+    Quality,
+    Record,
+    Status,
+)
 
+IDLE_S = 10.0  # how long a device that does nothing is watched
 _FAREWELL_S = 5.0  # how long a worker that has finished may take to leave
+_MOST_SAMPLES = 64  # of a burst: a longer one has longer blocks
+_COMMON = 4  # a comparison has one block for all, unless that makes the blocks of one so many times as long as needed
+_PROBE_STEPS = 2  # after the first step, whose memory for the optimiser's state is there from the second on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +54,7 @@ class Measurement:
         self.head: dict[str, Any] = {}
         self._tail: dict[str, Any] = {}
         self._bursts: list[Burst] = []
+        self._energy: list[dict[str, Any]] = []
         self._quality: Quality | None = None
         self._lost: Lost | None = None
         self._child: Child | None = None
@@ -52,12 +73,31 @@ class Measurement:
         except Lost as lost:
             self._lost = lost
         self.head = self._ask({"do": "prepare", "attempt": dataclasses.asdict(self.attempt)}) or {}
+        self._energy = [{**meter, "windows": []} for meter in self.head.get("energy", [])]
 
-    def burst(self, turn: int, rhythm: Rhythm) -> None:
-        """Have one burst timed."""
-        answer = self._ask({"do": "burst", **dataclasses.asdict(rhythm)})
+    @property
+    def pid(self) -> int | None:
+        """Process id of the child."""
+        return self._child.process.pid if self._child else None
+
+    def burst(self, turn: int, rhythm: Rhythm, pids: Sequence[int] = ()) -> None:
+        """Have one burst timed; ``pids`` are the children that take turns with this one."""
+        answer = self._ask({"do": "burst", "pids": list(pids), **dataclasses.asdict(rhythm)})
         if answer is not None:
+            self._note_energy(turn, answer.pop("energy"))
             self._bursts.append(Burst(turn=turn, block_steps=rhythm.block_steps, **answer))
+
+    def idle(self, seconds: float) -> None:
+        """Have the device's power read while it does nothing."""
+        answer = self._ask({"do": "idle", "seconds": seconds})
+        if answer is not None:
+            self._note_energy(0, answer["energy"])
+
+    def _note_energy(self, turn: int, windows: Sequence[dict[str, Any] | None]) -> None:
+        """Keep the windows of one burst, one for each meter; None where the meter could not be read at all."""
+        for meter, window in zip(self._energy, windows, strict=True):
+            if window is not None:
+                meter["windows"].append({"turn": turn, **window})
 
     def train(self) -> None:
         """Train towards the workload's goal: until its budget is used up or, where its time is asked for, it is met."""
@@ -108,7 +148,7 @@ class Measurement:
         """Put together what the child told; bursts are kept even if it was lost later."""
         head, tail = self.head, self._tail
         flags = [] if head.get("steady", True) else ["warmup_unstable"]
-        if _contended(self._bursts, head.get("clock") == "host"):
+        if _contended(self._bursts, bool(head.get("computes_on_host"))):
             flags.append("contended")
         record = Record(
             self.attempt,
@@ -117,6 +157,8 @@ class Measurement:
             bursts=_warmup_bursts(head) + self._bursts,
             check={k: v["check"] for k, v in (("first", head), ("last", tail)) if "check" in v},
             quality=self._quality,
+            energy=[Energy.from_dict(meter) for meter in self._energy],
+            model=tail.get("model", {}),
             peak_bytes=tail.get("peak_bytes"),
             process=self._process(),
             flags=flags,
@@ -127,7 +169,7 @@ class Measurement:
             build_s=head.get("build_s"),
             compile_s=head.get("compile_s"),
             first_step_s=head.get("first_step_s"),
-            effective=head.get("effective", {}),
+            effective={**head.get("effective", {}), **tail.get("effective", {})},
             device=head.get("device", {}),
         )
         return record if self._lost is None else lost_record(self.attempt, self._lost, record)
@@ -135,7 +177,7 @@ class Measurement:
     def _process(self) -> dict[str, Any]:
         ended = time.time()
         return {
-            "pid": self._child.process.pid if self._child else None,
+            "pid": self.pid,
             "start": self.attempt.start,
             "started_at": _utc(self._started),
             "ended_at": _utc(ended),
@@ -162,17 +204,19 @@ def measure(
         for one in measurements:
             one.prepare(start)
         alive = [m for m in measurements if m.alive]
+        pids = [m.pid for m in alive if m.pid is not None]
         rhythms = _rhythms(alive, known)
         for turn in range(max((m.attempt.protocol.bursts for m in alive), default=0)):
             order = random.Random(f"{group[0].key()}/{turn}").sample(range(len(alive)), len(alive))
             for index in order:
-                alive[index].burst(turn, rhythms[index])
+                alive[index].burst(turn, rhythms[index], pids)
         for one in alive:
             one.finish()
     finally:
         for one in measurements:
             one.end()
-    return [m.record() for m in measurements]
+    name = f"{group[0].key()}@{time.time_ns():x}" if len(group) > 1 else ""
+    return [dataclasses.replace(m.record(), group=name) for m in measurements]
 
 
 def train(attempt: Attempt, start: Callable[[Attempt], Child]) -> Record:
@@ -187,13 +231,51 @@ def train(attempt: Attempt, start: Callable[[Attempt], Child]) -> Record:
     return measurement.record()
 
 
+def probe(attempt: Attempt, start: Callable[[Attempt], Child]) -> Record:
+    """Find out whether the step fits at this batch size."""
+    measurement = Measurement(attempt)
+    try:
+        measurement.prepare(start)
+        measurement.burst(0, Rhythm(1, _PROBE_STEPS))
+        measurement.finish()
+    finally:
+        measurement.end()
+    return measurement.record()
+
+
+def idle(attempt: Attempt, start: Callable[[Attempt], Child]) -> Record | None:
+    """Read the power of a device that does nothing; None where it has no meter."""
+    measurement = Measurement(attempt)
+    try:
+        measurement.prepare(start)
+        if not any(meter["status"] == "ok" for meter in measurement.head.get("energy", [])):
+            return None
+        measurement.idle(IDLE_S)
+    finally:
+        measurement.end()
+    return measurement.record()
+
+
+def idle_cell(device: str) -> Cell:
+    """Return the cell of a device that does nothing."""
+    return Cell("null", "null", "infer", "numpy", device, batch=1, size="none", measure=IDLE)
+
+
 def _rhythms(alive: Sequence[Measurement], known: Callable[[Attempt], Rhythm | None]) -> list[Rhythm]:
-    """Give each its rhythm: the known one, else the largest block of the group and as many samples as fill a burst."""
-    block = max((m.head["block_steps"] for m in alive), default=1)
+    """Give each its rhythm: the known one, else the group's block and as many samples as fill a burst.
+
+    The group's block is the largest that one of them needs. Where they differ so much in speed that the slow ones
+    would take far longer for it than for their own, each has its own.
+    """
+    largest = max((m.head["block_steps"] for m in alive), default=1)
+    is_common = all(largest <= _COMMON * m.head["block_steps"] for m in alive)
     rhythms = []
     for one in alive:
-        protocol = one.attempt.protocol
-        fill = math.ceil(protocol.burst_s / (block * one.head["step_s"]))
+        protocol, step_s = one.attempt.protocol, one.head["step_s"]
+        block = largest if is_common else one.head["block_steps"]
+        while protocol.burst_s > _MOST_SAMPLES * block * step_s:
+            block *= 2
+        fill = math.ceil(protocol.burst_s / (block * step_s))
         rhythms.append(known(one.attempt) or Rhythm(block, max(protocol.burst_samples, fill)))
     return rhythms
 

@@ -6,8 +6,9 @@ socket closes, so it cannot outlive its driver. Requests and answers::
     {"do": "describe", "device": ...}          -> what the device says of itself
     {"do": "parts", "attempt": ...}            -> {"parts": n}
     {"do": "make_part", "attempt": ..., "part": i} -> {}
-    {"do": "prepare", "attempt": ...}          -> times, settings and the block size that suits
-    {"do": "burst", "block_steps": K, "samples": m} -> seconds and CPU seconds of m blocks
+    {"do": "prepare", "attempt": ...}          -> times, settings, meters of energy and the block size that suits
+    {"do": "burst", "block_steps": K, "samples": m, "pids": [...]} -> seconds and CPU seconds of m blocks, and energy
+    {"do": "idle", "seconds": s}               -> energy of the device while nothing runs
     {"do": "look"}                             -> how good the model is by now: figures, pairs, pictures
     {"do": "finish"}                           -> last check, peak memory
 
@@ -24,20 +25,22 @@ import json
 import math
 import os
 import platform
+import random
 import socket
 import statistics
 import sys
 import time
 import traceback
 import zlib
-from typing import Any, Dict, Iterator, List, Mapping, Optional
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
 
 import numpy as np
 
 from siderostat import devices, limits, workloads
 from siderostat.contention import Watch, is_contended
 from siderostat.devices.base import DeviceAdapter, DeviceRefusal, Program, Window
-from siderostat.record import THROUGHPUT, Attempt, Reason, Status
+from siderostat.devices.energy import Meters
+from siderostat.record import CAPACITY, IDLE, THROUGHPUT, Attempt, Reason, Status
 from siderostat.workloads.base import BadInput, Exam, Spec, Step, Workload, WrongResult
 
 _LEAST_TIMES_EMPTY = 1000  # a block lasts at least this many times what timing nothing takes
@@ -50,6 +53,9 @@ _PACKAGES = {  # what brings a module that goes by another name, or does not wor
 }
 _WINDOW = 5  # samples in each of the two windows that must agree before warm-up ends
 _AGREE = 0.05
+_LONGEST_GAP_S = 0.1  # before a metered burst, so that bursts do not keep step with the meter's updates
+_COOLING_TRIES = 3  # bursts that are taken again because the device held its clock down
+_COOLING_S = 2.0  # pause before each
 
 
 class Bench:
@@ -66,6 +72,8 @@ class Bench:
         self._program: Optional[Program] = None
         self._step: Optional[Step] = None
         self._exam: Optional[Exam] = None
+        self._meters = Meters([])
+        self._is_metered = False
 
     @property
     def program(self) -> Program:
@@ -76,6 +84,8 @@ class Bench:
     def prepare(self) -> Dict[str, Any]:
         """Import, build, compile, run the first step, check it; warm up where it is the step's time that counts."""
         cell = self.attempt.cell
+        if cell.measure == IDLE:
+            return {**self._about(self.device.describe()), "energy": self._open_meters()}
         limits.limit_memory(self.attempt.protocol.memory_bytes)
         described = self.device.describe()
         started = time.perf_counter()
@@ -91,11 +101,8 @@ class Bench:
         gc.collect()
         gc.freeze()
         gc.disable()
-        further = self._warm_up() if cell.measure == THROUGHPUT else {"goal": self._goal()}
         return {
-            "device": described,
-            "clock": self.device.clock,
-            "provenance": self.device.provenance.value,
+            **self._about(described),
             "item": self.workload.item,
             "items_per_step": step.items,
             "import_s": imported - started,
@@ -105,8 +112,33 @@ class Bench:
             "check": figures,
             "effective": {"precision": cell.precision, **self.device.effective()},
             "packages": {cell.framework: str(getattr(framework, "__version__", "")), "numpy": _version("numpy")},
-            **further,
+            **self._further(),
+            "energy": self._open_meters(),
         }
+
+    def _about(self, described: Dict[str, Any]) -> Dict[str, Any]:
+        """Return what the record says of the device."""
+        return {
+            "device": described,
+            "clock": self.device.clock,
+            "provenance": self.device.provenance.value,
+            "computes_on_host": self.device.computes_on_host,
+        }
+
+    def _further(self) -> Dict[str, Any]:
+        """Return what preparing for this measure tells besides."""
+        measure = self.attempt.cell.measure
+        if measure == THROUGHPUT:
+            return self._warm_up()
+        return {} if measure == CAPACITY else {"goal": self._goal()}
+
+    def _open_meters(self) -> List[Dict[str, Any]]:
+        if self.attempt.cell.measure == CAPACITY:
+            return []
+        self._meters = Meters(self.device.counters(), self.attempt.protocol.nameplate_w)
+        heads = self._meters.open()
+        self._is_metered = any(head["provenance"] == "measured" for head in heads)
+        return heads
 
     def _warm_up(self) -> Dict[str, Any]:
         """Run until it is warm and steady, and find the block size that suits.
@@ -149,17 +181,54 @@ class Bench:
         least_s = max(self.attempt.protocol.block_s, _LEAST_TIMES_EMPTY * empty_s)
         return 1 << max(0, math.ceil(math.log2(least_s / step_s)))
 
-    def burst(self, block_steps: int, samples: int) -> Dict[str, Any]:
-        """Time ``samples`` blocks of ``block_steps`` steps."""
+    def burst(self, block_steps: int, samples: int, pids: Sequence[int]) -> Dict[str, Any]:
+        """Time ``samples`` blocks of ``block_steps`` steps; again where the device held its clock down meanwhile."""
+        for tries in range(1 + _COOLING_TRIES):
+            answer = self._burst(block_steps, samples, pids)
+            answer["load"]["cooled"] = float(tries)
+            if not self.device.is_throttled():
+                break
+            if tries == _COOLING_TRIES:
+                answer["flags"].append("throttled")
+            else:
+                time.sleep(_COOLING_S)
+        return answer
+
+    def _burst(self, block_steps: int, samples: int, pids: Sequence[int]) -> Dict[str, Any]:
+        self._lead(block_steps)
+        if self._is_metered:
+            time.sleep(random.uniform(0.0, _LONGEST_GAP_S))
+        started_at = time.time()
+        self._meters.begin()
         watch = Watch()
         windows = [self.program.run(block_steps) for _ in range(samples)]
         load = watch.load()
+        cpu_s = sum(w.cpu_s for w in windows)
+        others = self.device.other_pids(pids)
+        energy = self._meters.end(block_steps * samples, cpu_s, others, load.get("foreign_cpu"))
+        contended = is_contended(load, self.device.computes_on_host) or bool(others)
         return {
             "seconds": [w.seconds for w in windows],
             "cpu_s": [w.cpu_s for w in windows],
+            "device_s": [w.device_s for w in windows if w.device_s is not None],
             "load": load,
-            "flags": ["contended"] if is_contended(load, self.device.clock == "host") else [],
+            "flags": ["contended"] if contended else [],
+            "started_at": started_at,
+            "sensors": self.device.sensors(),
+            "energy": energy,
         }
+
+    def _lead(self, block_steps: int) -> None:
+        """Run steps that are not timed, so that clocks and power have settled when the burst begins."""
+        run_s = 0.0
+        while run_s < self.attempt.protocol.lead_s:
+            run_s += self.program.run(block_steps).seconds
+
+    def idle(self, seconds: float) -> Dict[str, Any]:
+        """Read the device's power while it does nothing."""
+        self._meters.begin()
+        time.sleep(seconds)
+        return {"energy": self._meters.end(0, 0.0, self.device.other_pids([]), None)}
 
     def _goal(self) -> Dict[str, Any]:
         goal = self.workload.goal(self.spec.variant, self.spec.mode)
@@ -182,7 +251,13 @@ class Bench:
 
     def finish(self) -> Dict[str, Any]:
         """Check the last outputs and release the device."""
-        answer = {"check": self._check(), "peak_bytes": self.program.peak_bytes()}
+        self._meters.close()
+        answer = {
+            "check": self._check(),
+            "peak_bytes": self.program.peak_bytes(),
+            "effective": self.device.effective(),
+            "model": self.program.modelled(),
+        }
         self.program.close()
         return answer
 
@@ -245,7 +320,9 @@ class Session:
         if what == "prepare":
             return {"python": platform.python_version(), **bench.prepare()}
         if what == "burst":
-            return bench.burst(request["block_steps"], request["samples"])
+            return bench.burst(request["block_steps"], request["samples"], request["pids"])
+        if what == "idle":
+            return bench.idle(request["seconds"])
         if what == "look":
             return bench.look()
         return bench.finish()

@@ -95,7 +95,7 @@ def _predictions(name: str, title: str, pairs: Mapping[str, Sequence[Sequence[fl
     )
     n = count(len(next(iter(pairs.values()))[0]), "galaxy")
     caption = f"{capital(n)} that the model was not trained on; dashed: predicted as it is."
-    return Chart(f"predicted_{name}", f"Predicted against true {name}", caption, _dressed(marks + line))
+    return Chart(f"predicted_{name}", f"Predicted against true {name}", caption, dressed(marks + line))
 
 
 def _learning(of: Learned) -> Chart:
@@ -127,7 +127,7 @@ def _learning(of: Learned) -> Chart:
     caption = (
         f"Dashed: the target of {target:g}. Looking at the model, building, compiling and the first step left out."
     )
-    return Chart("learning", f"{capital(words(figure))} while training", caption, _dressed(lines + goal))
+    return Chart("learning", f"{capital(words(figure))} while training", caption, dressed(lines + goal))
 
 
 def svg(chart: Chart, prefix: str) -> str:
@@ -228,10 +228,10 @@ def _spec(points: list[dict[str, Any]], title: str, log: bool = False) -> dict[s
         .encode(y=alt.Y("low:Q", title=title), y2="high:Q", stroke=stroke)
     )
     marks = base.mark_point(size=58, strokeWidth=1.7, opacity=1).encode(stroke=stroke, fill=fill, shape=shape)
-    return _dressed(lines + bars + marks)
+    return dressed(lines + bars + marks)
 
 
-def _dressed(chart: alt.LayerChart | alt.FacetChart) -> dict[str, Any]:
+def dressed(chart: alt.LayerChart | alt.FacetChart) -> dict[str, Any]:
     """Return a chart's description in the size and look of all of them."""
     spec: dict[str, Any] = chart.properties(width=theme.WIDTH, height=theme.HEIGHT).to_dict()
     spec["config"] = theme.CONFIG

@@ -11,11 +11,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from siderostat.record import Provenance, Record, Status
+from siderostat.record import Record, Status
 from siderostat.reports.run import RunData, run_names
-from siderostat.stats import Case, Estimate, counted, is_contended
-
-DIRECTNESS = (Provenance.MEASURED, Provenance.ESTIMATED, Provenance.EMULATED, Provenance.MODELLED)
+from siderostat.stats import Case, Estimate, counted, is_contended, least_direct
 
 
 @dataclass(frozen=True)
@@ -102,12 +100,6 @@ class Row:
         return flat
 
 
-def _provenance(ok: Sequence[Record]) -> str | None:
-    """Return where the figures come from, the least direct where processes disagree; None where there are none."""
-    known = [r.provenance for r in ok if r.provenance is not None]
-    return max(known, key=DIRECTNESS.index).value if known else None
-
-
 def _median(records: Sequence[Record], get: Callable[[Record], float | None]) -> float | None:
     """Return the median over the records that know the figure; None where none does."""
     known = [x for r in records if (x := get(r)) is not None]
@@ -123,7 +115,7 @@ def row(case: Case, grade: str = "", run: str = "") -> Row:
         run: the run's name, where rows of several runs stand together.
     """
     cell, ok = case.cell, counted(case.records)
-    time = case.seconds_per_item
+    time, provenance = case.seconds_per_item, least_direct(ok)
     rate = None if time is None else time.inverse()
     succeeded = any(r.status is Status.OK for r in case.records)
     last = case.records[-1]
@@ -140,7 +132,7 @@ def row(case: Case, grade: str = "", run: str = "") -> Row:
         batch=cell.batch,
         options=dict(cell.options),
         item=next((r.item for r in [*ok, *case.records] if r.item), ""),
-        provenance=_provenance(ok),
+        provenance=provenance.value if provenance else None,
         clock=next((r.clock for r in ok if r.clock), None),
         n_processes=len(ok),
         n_failed=sum(r.status is not Status.OK for r in case.records),

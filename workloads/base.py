@@ -49,25 +49,22 @@ class Spec:
 
 
 class Feed:
-    """Endless batches from arrays in host memory, in one shuffled order, drawn anew each time round.
+    """Endless batches from arrays in host memory, in one shuffled order, the same in each time round.
 
     Args:
         arrays: arrays of equal length, batch dimension first.
-        batch: items per batch; what does not fill a batch at the end of a round is left out.
+        batch: items per batch; what does not fill a batch at the end of a round is left out. Where it is larger than
+            the number of items, items repeat within it: how long a step takes and what it needs depends on neither.
         seed: of the order.
-
-    Raises:
-        BadInput: if the arrays hold fewer than ``batch`` items.
     """
 
     def __init__(self, arrays: Sequence[np.ndarray], batch: int, seed: int) -> None:
-        items = len(arrays[0])
-        if items < batch:
-            raise BadInput(f"the inputs hold {items} items, fewer than one batch of {batch}; make more of them")
-        order = np.random.default_rng(seed).permutation(items)
+        order = np.random.default_rng(seed).permutation(len(arrays[0]))
+        if len(order) < batch:
+            order = np.resize(order, batch)
         self._arrays = [np.ascontiguousarray(a[order]) for a in arrays]
         self._batch = batch
-        self._last = items - batch
+        self._last = len(order) - batch
         self._at = 0
 
     @property
@@ -75,11 +72,16 @@ class Feed:
         """All items, in the order of the batches."""
         return self._arrays
 
-    def next(self) -> Tuple[np.ndarray, ...]:
-        """Return the next batch as views into host memory: nothing is copied."""
+    def place(self) -> slice:
+        """Return where in :attr:`arrays` the next batch lies, and go on: for what holds the arrays elsewhere too."""
         start = self._at if self._at <= self._last else 0
         self._at = start + self._batch
-        return tuple(a[start : self._at] for a in self._arrays)
+        return slice(start, self._at)
+
+    def next(self) -> Tuple[np.ndarray, ...]:
+        """Return the next batch as views into host memory: nothing is copied."""
+        place = self.place()
+        return tuple(a[place] for a in self._arrays)
 
 
 @dataclass(frozen=True)

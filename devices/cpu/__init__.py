@@ -18,6 +18,7 @@ class Cpu(DeviceAdapter):
 
     kind = "cpu"
     title = "the host's processor"
+    computes_on_host = True
     settings_help: ClassVar[Mapping[str, str]] = {
         "threads": "how many threads compute; default: one per core this process may use"
     }

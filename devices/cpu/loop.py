@@ -26,6 +26,7 @@ class Loop(Program):
         """See :meth:`Program.run`."""
         phases = self._phases
         last = self._last
+        self._begin()
         cpu = time.process_time_ns()
         start = time.perf_counter_ns()
         for _ in range(steps):
@@ -35,7 +36,7 @@ class Loop(Program):
         stop = time.perf_counter_ns()
         cpu = time.process_time_ns() - cpu
         self._last = last
-        return Window(steps, (stop - start) * 1e-9, cpu * 1e-9)
+        return Window(steps, (stop - start) * 1e-9, cpu * 1e-9, self._device_s())
 
     def outputs(self) -> List[np.ndarray]:
         """See :meth:`Program.outputs`."""
@@ -45,8 +46,15 @@ class Loop(Program):
         """See :meth:`Program.infer`."""
         return self._as_arrays(model(*arrays))
 
+    def _begin(self) -> None:
+        """Mark the start of a block on the device, where it keeps time itself; the clock does not run yet."""
+
     def _wait(self, last: Any) -> None:
         """Wait until ``last``, the newest output, is there; at once where calls return no earlier."""
+
+    def _device_s(self) -> Optional[float]:
+        """Return how long the block took by the device's own time, where it keeps one."""
+        return None
 
     def _as_arrays(self, outputs: Any) -> List[np.ndarray]:
         return [np.asarray(o) for o in (outputs if isinstance(outputs, tuple) else (outputs,))]

@@ -24,6 +24,10 @@ class Counter(ABC):
     source: ClassVar[str]
     scope: str
     provenance: ClassVar[Provenance] = Provenance.MEASURED
+    shortest_period_s: ClassVar[float] = 0.0  # between updates, by its data sheet; what is seen to be shorter is not one
+    wraps: int = 0  # allowed for so far
+    updates: Optional[int] = None  # of its sensor so far, where it counts them itself and is right at any moment
+    watts_mean_over_s: float = 0.0  # how long :meth:`watts` looks back; 0: it tells the power of the moment
 
     def open(self) -> None:
         """Find the sensor and read it once.
@@ -45,8 +49,11 @@ class Counter(ABC):
         return {}
 
     def watts(self) -> Optional[float]:
-        """Return the power now by another sensor of the same device, to check the counter by; None: there is none."""
+        """Return the power now by a sensor of power: its integral checks a counter of joules; None: there is none."""
         return None
+
+    def close(self) -> None:
+        """Give back what :meth:`open` took."""
 
 
 class Missing(Counter):

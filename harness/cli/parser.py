@@ -94,6 +94,15 @@ def _add_sweep_flags(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="a workload's option; may be repeated"
     )
+    what.add_argument(
+        "--compare", nargs="+", metavar="SIDE",
+        help="measure sides in lock-step, the first the reference: devices, frameworks, precisions, variants or "
+        "settings of the device; cpu:threads=1 cpu:threads=2, or torch tensorflow; + joins several: cuda+bf16",
+    )  # fmt: skip
+    what.add_argument(
+        "--find-capacity", action="store_true",
+        help="look also for the largest batch that fits, from the largest that is asked for on",
+    )  # fmt: skip
     measures = what.add_mutually_exclusive_group()
     measures.add_argument(
         "--quality", action="store_true", help="say also how good each model is, after a fixed budget of training"
@@ -109,6 +118,16 @@ def _add_sweep_flags(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--seed", type=int, help="of the order of measuring and of the weights; default 0")
     how.add_argument("--budget", metavar="TIME", help="start nothing new after this: 90s, 10m, 2h")
     how.add_argument("--timeout", metavar="TIME", help="longest silence of a worker; default 300s")
+    how.add_argument(
+        "--memory", metavar="SIZE", help="most memory that workers may allocate: 2GB; default: 90 %% of what is free"
+    )
+    how.add_argument(
+        "--energy-window", metavar="TIME", help="least length of each burst, so that a slow meter can be read: 10s"
+    )
+    how.add_argument(
+        "--estimate-energy", metavar="WATTS",
+        help="estimate energy from CPU time and this nameplate power of all processors; good to a factor of two",
+    )  # fmt: skip
 
 
 def _add_run(commands: _Commands[argparse.ArgumentParser]) -> None:

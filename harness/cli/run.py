@@ -14,7 +14,7 @@ from siderostat.cli import report as report_command
 from siderostat.cli.sweep import make_plan, refuse_flags
 from siderostat.errors import DONE, FINISHED_WITH_FAILURES, BadValue, Interrupted, NothingMeasured, RunFolderError
 from siderostat.plan import GRADES
-from siderostat.record import FAILURES, Record, Status
+from siderostat.record import FAILURES, Reason, Record, Status
 from siderostat.store import OpenRun
 
 _RUNS = Path("siderostat-runs")
@@ -89,7 +89,7 @@ def _work(run: OpenRun, arguments: argparse.Namespace, words: Sequence[str]) -> 
 def _conclude(run: OpenRun, report: Path, as_json: bool) -> int:
     """Print the outcome and return the exit code."""
     failed = [r for r in _newest(run) if r.status in FAILURES]
-    skipped = [r for r in _newest(run) if r.status is Status.SKIPPED]
+    skipped = [r for r in _newest(run) if r.reason is Reason.BUDGET]
     if as_json:
         print(
             json.dumps({"run": str(run.folder), "report": str(report), "failed": len(failed), "skipped": len(skipped)})

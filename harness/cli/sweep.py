@@ -11,7 +11,7 @@ from typing import Any
 from siderostat import config, plan, provenance
 from siderostat.errors import BadValue
 from siderostat.plan import GRADES, Plan
-from siderostat.record import QUALITY, THROUGHPUT, TIME_TO_QUALITY, Protocol
+from siderostat.record import CAPACITY, QUALITY, THROUGHPUT, TIME_TO_QUALITY, Protocol
 
 _MEMORY_SHARE = 0.9  # of the free memory that a worker may allocate
 _TOUR_BUDGET_S = 100.0  # so that the tour and its report end within two minutes on a slow machine too
@@ -19,8 +19,8 @@ _AXIS_FLAGS = {
     "variants": "variant", "modes": "mode", "frameworks": "framework", "sizes": "size", "precisions": "precision",
 }  # fmt: skip
 _FLAGS = (
-    "workload", "device", "batch", *_AXIS_FLAGS.values(), "set", "quality", "to_quality", "grade", "seed", "budget",
-    "timeout",
+    "workload", "device", "batch", *_AXIS_FLAGS.values(), "set", "compare", "quality", "to_quality", "find_capacity",
+    "grade", "seed", "budget", "timeout", "memory", "energy_window", "estimate_energy",
 )  # fmt: skip
 
 
@@ -42,12 +42,31 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
         budget_s = _TOUR_BUDGET_S
     timeout_s = config.parse_duration(arguments.timeout, "--timeout: ") if arguments.timeout else sweep.timeout_s
     protocol = Protocol(
+        burst_s=_burst_s(arguments),
         timeout_s=timeout_s or Protocol.timeout_s,
         warmup_limit_s=grade.warmup_limit_s,
-        memory_bytes=int(_MEMORY_SHARE * provenance.available_memory_bytes()),
+        memory_bytes=_memory_bytes(arguments),
+        nameplate_w=_nameplate_w(arguments),
     )
     seed = sweep.seed if arguments.seed is None else arguments.seed
-    return plan.make(config.cells(sweep), sweep.name, grade, seed, protocol, budget_s, sweep.pythons)
+    return plan.make(config.groups(sweep), sweep.name, grade, seed, protocol, budget_s, sweep.pythons)
+
+
+def _burst_s(arguments: argparse.Namespace) -> float:
+    """Return the least length of a burst: each is a window of energy, where there is a meter."""
+    if not arguments.energy_window:
+        return Protocol.burst_s
+    return max(Protocol.burst_s, config.parse_duration(arguments.energy_window, "--energy-window: "))
+
+
+def _memory_bytes(arguments: argparse.Namespace) -> int:
+    """Return what the workers that are alive together may allocate."""
+    free = int(_MEMORY_SHARE * provenance.available_memory_bytes())
+    return min(free, config.parse_bytes(arguments.memory, "--memory: ")) if arguments.memory else free
+
+
+def _nameplate_w(arguments: argparse.Namespace) -> float | None:
+    return config.parse_watts(arguments.estimate_energy, "--estimate-energy: ") if arguments.estimate_energy else None
 
 
 def refuse_flags(arguments: argparse.Namespace, because: str) -> None:
@@ -85,10 +104,13 @@ def _tables(arguments: argparse.Namespace, sweep: config.Sweep) -> list[Mapping[
         over["devices"] = arguments.device
     if arguments.batch:
         over["batches"] = config.parse_batches(arguments.batch, "-b: ")
-    if arguments.quality:
-        over["measures"] = [THROUGHPUT, QUALITY]
+    if arguments.compare:
+        over["compare"] = arguments.compare
+    further = [QUALITY] * arguments.quality + [CAPACITY] * arguments.find_capacity
     if arguments.to_quality:
-        over["measures"] = [TIME_TO_QUALITY]
+        over["measures"] = [TIME_TO_QUALITY, *further]
+    elif further:
+        over["measures"] = [THROUGHPUT, *further]
     options = dict(_pair(text) for text in arguments.set)
     return [{**t, **over, "options": {**t.get("options", {}), **options}} for t in tables]
 

@@ -42,7 +42,8 @@ def mock_cell(noise: float = 0.0, **changes):
 
 
 def make(folder: Path, cells, grade: str = "quick", **changes) -> Path:
-    made = plan.make(cells, "test", GRADES[grade], 0, QUICK, **changes)
+    groups = [c if isinstance(c, list) else [c] for c in cells]
+    made = plan.make(groups, "test", GRADES[grade], 0, QUICK, **changes)
     store.create(folder, made, {})
     return folder
 
@@ -163,3 +164,80 @@ def test_the_sweep_goes_on_after_a_failure(tmp_path, faulty, name):
     _, records = work(make(tmp_path / "run", [bad, mock_cell()]))
     assert sum(r.status is Status.OK for r in records) == 3
     assert len(records) == 6
+
+
+class TestComparisons:
+    def pair(self, noise: float = 0.0):
+        return [mock_cell(noise), mock_cell(noise, batch=2)]
+
+    def test_the_records_of_a_group_say_that_they_took_turns(self, tmp_path):
+        _, records = work(make(tmp_path / "run", [self.pair()]))
+        groups = {}
+        for record in records:
+            groups.setdefault(record.group, []).append(record.attempt.cell.batch)
+        assert "" not in groups
+        assert [sorted(batches) for batches in groups.values()] == [[1, 2]] * 3
+
+    def test_what_is_alone_names_no_group(self, tmp_path):
+        _, records = work(make(tmp_path / "run", [mock_cell()]))
+        assert {r.group for r in records} == {""}
+
+    def test_a_group_that_was_stored_in_part_is_measured_again_whole(self, tmp_path):
+        folder = make(tmp_path / "run", [self.pair()])
+        work(folder)
+        journal = folder / "records.jsonl"
+        lines = journal.read_text().splitlines(keepends=True)
+        journal.write_text("".join(lines[:-1]))  # as a kill between two pages of one write leaves it
+        seen, records = work(folder)
+        assert sorted(r.attempt.cell.batch for r in seen.seen) == [1, 2]
+        assert len({r.group for r in seen.seen}) == 1
+        assert len(records) == 7
+
+    def test_a_contended_group_is_repeated_whole(self, tmp_path, monkeypatch):
+        calls = []
+
+        def measure(group, start, known):
+            calls.append([a.key() for a in group])
+            flags = ["contended"] if len(calls) == 1 else []
+            made = [ok(of=a.cell, round=a.round, repeat=a.repeat, flags=flags if a is group[0] else []) for a in group]
+            return [dataclasses.replace(r, attempt=a) for r, a in zip(made, group, strict=True)]
+
+        monkeypatch.setattr(campaign, "measure", measure)
+        work(make(tmp_path / "run", [self.pair()], "ci"))
+        assert len(calls) == 11
+        assert calls[-1] == [f"{key}.1" for key in calls[0]]
+
+
+class TestCapacity:
+    def cell(self, largest: int, **changes):
+        return mock_cell(device=f"mock:step_s=0.01,largest={largest}", measure="capacity", **changes)
+
+    def test_the_search_doubles_then_closes_in(self, tmp_path):
+        _, records = work(make(tmp_path / "run", [self.cell(11, batch=4)]))
+        assert [(r.attempt.cell.batch, r.status.value) for r in records] == [
+            (4, "ok"), (8, "ok"), (16, "capacity"), (12, "capacity"), (10, "ok"), (11, "ok"),
+        ]  # fmt: skip
+        assert {r.reason for r in records} == {None, Reason.OOM_DEVICE}
+
+    def test_a_search_that_was_interrupted_goes_on(self, tmp_path):
+        folder = make(tmp_path / "run", [self.cell(11, batch=4)])
+        work(folder)
+        journal = folder / "records.jsonl"
+        lines = journal.read_text().splitlines(keepends=True)
+        journal.write_text("".join(lines[:3]))
+        seen, _ = work(folder)
+        assert [r.attempt.cell.batch for r in seen.seen] == [12, 10, 11]
+
+    def test_a_search_that_is_done_is_not_done_again(self, tmp_path):
+        folder = make(tmp_path / "run", [self.cell(11, batch=4)])
+        work(folder)
+        assert work(folder)[0].seen == []
+
+    def test_a_sweep_leaves_out_what_lies_beyond_a_refusal(self, tmp_path):
+        cells = [dataclasses.replace(self.cell(4, batch=b), measure="throughput") for b in (2, 4, 8, 16)]
+        folder = make(tmp_path / "run", cells)
+        _, records = work(folder)
+        beyond = [r for r in records if r.reason is Reason.BEYOND_EDGE]
+        assert {r.attempt.cell.batch for r in beyond} == {16}
+        assert "batch 8 did not fit" in beyond[-1].detail
+        assert work(folder)[0].seen == []  # which is settled

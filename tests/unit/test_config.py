@@ -9,6 +9,11 @@ import pytest
 from siderostat import config
 from siderostat.config import Sweep, load_workload
 from siderostat.errors import BadValue, SiderostatError, UnknownName
+from siderostat.record import Cell
+
+
+def _cells(sweep: Sweep) -> list[Cell]:
+    return [c for group in config.groups(sweep) for c in group]
 
 
 def write(folder: Path, text: str) -> Path:
@@ -18,7 +23,7 @@ def write(folder: Path, text: str) -> Path:
 
 
 def batches_of(table: dict) -> list[int]:
-    return [c.batch for c in config.cells(Sweep(tables=[table])) if c.workload != "null"]
+    return [c.batch for c in _cells(Sweep(tables=[table])) if c.workload != "null"]
 
 
 @pytest.mark.parametrize(
@@ -55,7 +60,7 @@ def test_what_is_no_duration_is_refused(text):
 
 
 def test_the_tour_times_every_workload_and_judges_two_models():
-    cells = config.cells(Sweep())
+    cells = _cells(Sweep())
     assert {c.workload for c in cells} == {"galaxy-shape", "galaxy-sampler", "galaxy-images", "null"}
     assert {(c.workload, c.mode) for c in cells if c.measure == "quality"} == {
         ("galaxy-shape", "infer"),
@@ -65,33 +70,33 @@ def test_the_tour_times_every_workload_and_judges_two_models():
 
 
 def test_a_workload_named_alone_is_timed_at_the_papers_batches():
-    assert [c.batch for c in config.cells(Sweep(tables=[{"workload": "galaxy-shape"}]))] == [2, 4, 8, 10, 12, 14, 1]
-    bnn = config.cells(Sweep(tables=[{"workload": "galaxy-shape", "variants": ["bnn"]}]))
+    assert [c.batch for c in _cells(Sweep(tables=[{"workload": "galaxy-shape"}]))] == [2, 4, 8, 10, 12, 14, 1]
+    bnn = _cells(Sweep(tables=[{"workload": "galaxy-shape", "variants": ["bnn"]}]))
     assert [c.batch for c in bnn] == [2, 4, 6, 8, 1]
 
 
 def test_a_fixed_budget_means_one_batch_size_and_the_goals_images():
     goal = load_workload("galaxy-shape").goal("dnn", "train")
-    (cell,) = config.cells(Sweep(tables=[{"batches": [2, 4], "measures": ["quality"]}]))
+    (cell,) = _cells(Sweep(tables=[{"batches": [2, 4], "measures": ["quality"]}]))
     assert (cell.measure, cell.batch) == ("quality", goal.batch)
     assert cell.options["images"] == goal.options["images"]
-    (cell,) = config.cells(Sweep(tables=[{"measures": ["quality"], "options": {"images": "1024"}}]))
+    (cell,) = _cells(Sweep(tables=[{"measures": ["quality"], "options": {"images": "1024"}}]))
     assert cell.options["images"] == 1024
 
 
 def test_the_time_to_quality_depends_on_the_batch_size_that_is_asked_for():
-    cells = config.cells(Sweep(tables=[{"batches": [2, 4], "measures": ["time-to-quality"]}]))
+    cells = _cells(Sweep(tables=[{"batches": [2, 4], "measures": ["time-to-quality"]}]))
     assert [(c.measure, c.batch) for c in cells] == [("time-to-quality", 2), ("time-to-quality", 4)]
 
 
 @pytest.mark.parametrize("table", [{"workload": "null"}, {"modes": ["infer"]}])
 def test_what_has_no_goal_cannot_be_trained_to_it(table):
     with pytest.raises(BadValue, match="none of these steps has a goal"):
-        config.cells(Sweep(tables=[{**table, "measures": ["time-to-quality"]}]))
+        _cells(Sweep(tables=[{**table, "measures": ["time-to-quality"]}]))
 
 
 def test_axes_multiply_and_each_device_gets_its_null():
-    cells = config.cells(
+    cells = _cells(
         Sweep(tables=[{"modes": ["train", "infer"], "devices": ["cpu:threads=1", "cpu:threads=2"], "batches": [2, 4]}])
     )
     assert len([c for c in cells if c.workload == "galaxy-shape"]) == 8
@@ -99,13 +104,13 @@ def test_axes_multiply_and_each_device_gets_its_null():
 
 
 def test_options_take_the_type_of_their_default():
-    cell = config.cells(Sweep(tables=[{"options": {"images": "128"}}]))[0]
+    cell = _cells(Sweep(tables=[{"options": {"images": "128"}}]))[0]
     assert cell.options["images"] == 128
 
 
 def test_a_path_option_is_made_absolute(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    cell = config.cells(Sweep(tables=[{"options": {"catalogue": "cosmos.fits"}}]))[0]
+    cell = _cells(Sweep(tables=[{"options": {"catalogue": "cosmos.fits"}}]))[0]
     assert cell.options["catalogue"] == str(tmp_path / "cosmos.fits")
 
 
@@ -129,7 +134,7 @@ def test_a_path_option_is_made_absolute(tmp_path, monkeypatch):
 )
 def test_wrong_names_and_values(table, sentence):
     with pytest.raises(SiderostatError, match=sentence):
-        config.cells(Sweep(tables=[table]))
+        _cells(Sweep(tables=[table]))
 
 
 def test_a_sweep_file(tmp_path):
@@ -173,3 +178,81 @@ def test_a_missing_sweep_file(tmp_path):
 def test_an_unknown_grade():
     with pytest.raises(UnknownName, match="unknown grade 'publsh'; did you mean 'publish'"):
         config.grade_name("publsh")
+
+
+class TestCompare:
+    def sides(self, *sides: str, **table):
+        return [
+            group
+            for group in config.groups(Sweep(tables=[{"compare": list(sides), "batches": [2, 4], **table}]))
+            if group[0].workload != "null"
+        ]
+
+    def test_each_cell_stands_beside_its_like_the_first_side_the_reference(self):
+        groups = self.sides("cpu:threads=1", "cpu:threads=2")
+        assert [[c.device for c in group] for group in groups] == [["cpu:threads=1", "cpu:threads=2"]] * 2
+        assert [{c.batch for c in group} for group in groups] == [{2}, {4}]
+
+    def test_a_side_may_be_a_framework_a_precision_a_variant_or_a_setting_and_several_are_joined(self):
+        (group, _) = self.sides("torch", "tensorflow+cpu:threads=1", "bnn+threads=2", devices=["cpu"])
+        assert [(c.framework, c.variant, c.device) for c in group] == [
+            ("torch", "dnn", "cpu"), ("tensorflow", "dnn", "cpu:threads=1"), ("torch", "bnn", "cpu:threads=2"),
+        ]  # fmt: skip
+
+    def test_a_setting_joins_those_that_the_device_has(self):
+        (group, _) = self.sides("sample_noise=0", "sample_noise=1", devices=["mock:step_s=1"])
+        assert [c.device for c in group] == ["mock:step_s=1,sample_noise=0", "mock:step_s=1,sample_noise=1"]
+
+    def test_what_learns_is_not_compared(self):
+        groups = self.sides("cpu:threads=1", "cpu:threads=2", measures=["throughput", "quality"])
+        assert sorted(len(g) for g in groups) == [1, 2, 2]
+
+    def test_two_tables_with_one_reference_make_one_group(self):
+        tables = [{"compare": ["cpu", side], "batches": [2]} for side in ("cpu:threads=1", "cpu:threads=2")]
+        groups = [g for g in config.groups(Sweep(tables=tables)) if g[0].workload != "null"]
+        assert [[c.device for c in g] for g in groups] == [["cpu", "cpu:threads=1", "cpu:threads=2"]]
+
+    def test_a_cell_that_is_measured_alone_too_is_measured_once(self):
+        tables = [{"batches": [2]}, {"compare": ["cpu", "cpu:threads=1"], "batches": [2]}]
+        assert [len(g) for g in config.groups(Sweep(tables=tables)) if g[0].workload != "null"] == [2]
+
+    @pytest.mark.parametrize(
+        ("sides", "words"),
+        [
+            (["cpu"], "has at least two sides"),
+            (["cpu", "cpu"], "are the same thing"),
+            (["cpu", "torhc"], "unknown side 'torhc'.*did you mean 'torch'"),
+            (["cpu", "cpu:theads=1"], "unknown setting 'theads'.*did you mean 'threads'"),
+            ("cpu", "has at least two sides"),
+        ],
+    )
+    def test_what_is_wrong_is_said(self, sides, words):
+        with pytest.raises(SiderostatError, match=words):
+            config.groups(Sweep(tables=[{"compare": sides}]))
+
+    def test_two_references_for_one_cell_are_refused(self):
+        tables = [{"compare": [side, "cpu"], "batches": [2]} for side in ("cpu:threads=1", "cpu:threads=2")]
+        with pytest.raises(BadValue, match="would be compared with two references"):
+            config.groups(Sweep(tables=tables))
+
+
+def test_the_search_for_capacity_begins_with_the_largest_batch():
+    cells = _cells(Sweep(tables=[{"batches": [2, 16, 4], "measures": ["throughput", "capacity"]}]))
+    assert [c.batch for c in cells if c.measure == "capacity"] == [16]
+
+
+@pytest.mark.parametrize(("text", "size"), [("2GB", 2 * 10**9), ("1.5GiB", 3 * 2**29), ("100 MB", 10**8)])
+def test_amounts_of_memory(text, size):
+    assert config.parse_bytes(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "2", "0GB", "2gb", "-1GB", "GB"])
+def test_no_amount_of_memory(text):
+    with pytest.raises(BadValue, match="no amount of memory; write"):
+        config.parse_bytes(text, "--memory: ")
+
+
+@pytest.mark.parametrize("text", ["", "0", "0W", "-5W", "5kW"])
+def test_no_power(text):
+    with pytest.raises(BadValue, match="no power; write 120W"):
+        config.parse_watts(text)

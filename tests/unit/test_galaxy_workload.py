@@ -165,11 +165,6 @@ def test_a_negative_image_seed_is_refused():
         WORKLOAD.build(_spec(image_seed=-1))
 
 
-def test_fewer_images_than_a_batch_are_refused():
-    with pytest.raises(BadInput, match="fewer than one batch of 14"):
-        WORKLOAD.build(_spec(batch=14, images=8))
-
-
 def test_a_missing_catalogue_is_refused(tmp_path):
     with pytest.raises(BadInput, match="cannot be read"):
         WORKLOAD.make_part(_spec(catalogue=str(tmp_path / "none.fits")), 0)

@@ -16,7 +16,7 @@ CELLS = [cell(batch=b) for b in (2, 4, 8, 10, 12, 14)]
 
 
 def made(grade: str = "quick", seed: int = 0, **changes) -> Plan:
-    return plan.make(CELLS, "test", GRADES[grade], seed, Protocol(**changes))
+    return plan.make([[c] for c in CELLS], "test", GRADES[grade], seed, Protocol(**changes))
 
 
 def test_each_round_holds_every_cell_once():
@@ -48,7 +48,7 @@ def test_publish_starts_cold_and_quick_warm():
 
 
 def test_a_device_with_its_own_interpreter_starts_cold():
-    made = plan.make(CELLS, "test", GRADES["quick"], 0, Protocol(), pythons={"cpu": "/opt/python"})
+    made = plan.make([[c] for c in CELLS], "test", GRADES["quick"], 0, Protocol(), pythons={"cpu": "/opt/python"})
     assert {a.start for a in made.attempts()} == {"cold"}
 
 
@@ -67,3 +67,29 @@ def test_a_newer_plan_is_refused():
 def test_a_repeat_has_a_key_of_its_own():
     attempt = made().attempts()[0]
     assert dataclasses.replace(attempt, repeat=1).key() == attempt.key() + ".1"
+
+
+class TestComparisons:
+    GROUPS = [[cell(device="cpu:threads=1"), cell(device="cpu:threads=2")], [cell(batch=8)]]
+
+    def plan(self, **changes):
+        return plan.make(self.GROUPS, "test", GRADES["quick"], 0, Protocol(**changes))
+
+    def test_the_cells_of_a_comparison_stay_together_in_every_round(self):
+        assert sorted(len(group) for group in self.plan().groups) == [1, 1, 1, 2, 2, 2]
+
+    def test_each_names_the_reference_and_what_is_alone_names_none(self):
+        reference = self.GROUPS[0][0].key()
+        for group in self.plan().groups:
+            assert {a.reference for a in group} == ({reference} if len(group) == 2 else {None})
+
+    def test_memory_is_shared_out_among_those_that_are_alive_together(self):
+        shares = {len(g): {a.protocol.memory_bytes for a in g} for g in self.plan(memory_bytes=1000).groups}
+        assert shares == {2: {500}, 1: {1000}}
+
+
+def test_capacity_is_looked_for_once_and_last():
+    cells = [[cell(measure="capacity", batch=16)], *([c] for c in CELLS)]
+    made = plan.make(cells, "test", GRADES["quick"], 0, Protocol())
+    places = [i for i, a in enumerate(made.attempts()) if a.cell.measure == "capacity"]
+    assert places == [len(CELLS)]  # at the end of the first round

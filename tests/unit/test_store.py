@@ -18,7 +18,7 @@ from tests.records import cell, failed, ok
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    made = plan.make([cell()], "test", GRADES["quick"], 0, Protocol())
+    made = plan.make([[cell()]], "test", GRADES["quick"], 0, Protocol())
     store.create(tmp_path / "run", made, {"run": "run"})
     return tmp_path / "run"
 

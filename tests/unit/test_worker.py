@@ -149,9 +149,11 @@ class TestFeed:
         first = [Feed([np.arange(100)], 100, seed).next()[0].tolist() for seed in (1, 1, 2)]
         assert first[0] == first[1] != first[2]
 
-    def test_too_few_items_for_a_batch(self):
-        with pytest.raises(BadInput, match="3 items, fewer than one batch of 4"):
-            Feed([np.arange(3)], 4, 0)
+    def test_items_repeat_in_a_batch_that_is_larger_than_all_of_them(self):
+        feed = Feed([np.arange(3)], 7, 0)
+        first, second = feed.next()[0], feed.next()[0]
+        assert sorted(np.bincount(first).tolist()) == [2, 2, 3]
+        assert (first == second).all()
 
 
 def test_the_median_is_over_windows():

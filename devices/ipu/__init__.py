@@ -1,0 +1,1 @@
+"""Graphcore IPUs, through PopTorch or Graphcore's TensorFlow."""

@@ -1,0 +1,1 @@
+"""Chips that are not here: their time, memory and energy from a model, the step's numbers from a real run on the CPU."""
