@@ -1,4 +1,4 @@
-"""The devices, by kind. Importing this module imports no framework.
+"""The devices, by kind: siderostat's own, and those of other packages. Importing this module imports no framework.
 
 A device is named ``KIND[:INDEX][:KEY=VALUE,...]``: ``cpu``, ``cpu:threads=2``, ``cuda:1``.
 """
@@ -8,17 +8,20 @@ from __future__ import annotations
 import importlib
 from typing import Dict, List, Tuple, Type
 
+from siderostat.devices import plugins
 from siderostat.devices.base import DeviceAdapter
 
 _WHERE: Dict[str, str] = {
     "cpu": "siderostat.devices.cpu:Cpu",
+    "cuda": "siderostat.devices.cuda:Cuda",
+    "ipu": "siderostat.devices.ipu:Ipu",
     "mock": "siderostat.devices.mock:Mock",
 }
 
 
 def kinds() -> List[str]:
-    """Kinds of device that this version knows."""
-    return sorted(_WHERE)
+    """Kinds of device that this version knows, and those that installed packages bring."""
+    return sorted([*_WHERE, *plugins.kinds(_WHERE)])
 
 
 def adapter(kind: str) -> Type[DeviceAdapter]:
@@ -28,7 +31,7 @@ def adapter(kind: str) -> Type[DeviceAdapter]:
         LookupError: if there is no such kind.
     """
     if kind not in _WHERE:
-        raise LookupError(f"there is no device {kind!r}")
+        return plugins.adapter(kind)
     module, _, attribute = _WHERE[kind].partition(":")
     found: Type[DeviceAdapter] = getattr(importlib.import_module(module), attribute)
     return found
@@ -58,6 +61,7 @@ def load(device: str) -> DeviceAdapter:
 
     Raises:
         LookupError: if there is no such kind, or it has no such setting.
+        ValueError: if a setting has a value that cannot be.
     """
     kind, index, settings = split(device)
     found = adapter(kind)

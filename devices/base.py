@@ -118,7 +118,7 @@ class DeviceAdapter(ABC):
     kind: ClassVar[str]
     title: ClassVar[str]
     clock: ClassVar[str] = "host"  # "host", "device" or "model"
-    provenance: ClassVar[Provenance] = Provenance.MEASURED
+    provenance: Provenance = Provenance.MEASURED  # of the class, or of one device: an emulator instead of a chip
     settings_help: ClassVar[Mapping[str, str]] = {}
     pace: ClassVar[Mapping[str, float]] = {}  # fields of record.Protocol in which this device differs from a CPU
     computes_on_host: ClassVar[bool] = False  # a burst that gets less than a whole core is disturbed
@@ -138,6 +138,25 @@ class DeviceAdapter(ABC):
         if value not in allowed:
             raise ValueError(f"{key} is {' or '.join(allowed)}, not {value!r}")
         return value
+
+    def lacks(self, framework: str) -> Mapping[str, str]:
+        """Return what of :data:`siderostat.workloads.base.FEATURES` it lacks with a framework -> what to do instead."""
+        return {}
+
+    def require(self, needs: Sequence[str], framework: str) -> None:
+        """Check, before anything is built, that the device has what a step says it needs.
+
+        Args:
+            needs: of :data:`siderostat.workloads.base.FEATURES`.
+            framework: of the step.
+
+        Raises:
+            Unsupported: if it lacks one.
+        """
+        lacking = self.lacks(framework)
+        for feature in needs:
+            if feature in lacking:
+                raise Unsupported(f"this step needs {feature}, which {self.title} lacks; {lacking[feature]}")
 
     @abstractmethod
     def describe(self) -> Dict[str, Any]:

@@ -15,7 +15,8 @@ import numpy as np
 
 from siderostat.devices.base import DeviceAdapter, OutOfCapacity, Program, Window
 from siderostat.devices.cpu.loop import Loop
-from siderostat.record import Provenance
+from siderostat.devices.energy import Counter, Missing
+from siderostat.record import EnergyStatus, Provenance
 from siderostat.workloads.base import Step
 
 
@@ -36,6 +37,10 @@ class Mock(DeviceAdapter):
     def describe(self) -> Dict[str, Any]:
         """See :meth:`DeviceAdapter.describe`."""
         return {"name": "mock"}
+
+    def counters(self) -> List[Counter]:
+        """See :meth:`DeviceAdapter.counters`."""
+        return [Missing("a simulated device uses no energy", status=EnergyStatus.NOT_MEASURABLE)]
 
     def compile(self, step: Step, precision: str) -> Program:
         """See :meth:`DeviceAdapter.compile`."""

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from siderostat import capacity, inputs, stats
+from siderostat import capacity, inputs, ratios, stats
 from siderostat.child import Lost
 from siderostat.plan import GRADES
 from siderostat.record import CAPACITY, QUALITY, THROUGHPUT, Attempt, Reason, Record, Status
@@ -178,10 +178,18 @@ class _Campaign:
             or len(stats.counted(records)) < self._grade.least_rounds
         ):
             return False
-        return not self._is_wide(records) or self._is_used_up(records)
+        return not self._is_wide(attempt, records) or self._is_used_up(records)
 
-    def _is_wide(self, records: Sequence[Record]) -> bool:
-        estimate = stats.case(records).seconds_per_item
+    def _is_wide(self, attempt: Attempt, records: Sequence[Record]) -> bool:
+        """Say whether the interval is wider than aimed at: that of the ratio where there is one, else that of the time."""
+        if attempt.reference == attempt.cell.key():
+            return False  # as far as the ratios of the others go
+        if attempt.reference is None:
+            estimate = stats.case(records).seconds_per_item
+        else:
+            references = [r for r in self._run.records if r.attempt.cell.key() == attempt.reference]
+            logs = [pair.log_ratio for pair in ratios.pairs(references, records, frozenset())]
+            estimate = stats.log_mean(logs).estimate() if logs else None
         half_width = estimate.half_width if estimate else None
         return half_width is None or half_width > (self._grade.target or math.inf)
 
@@ -196,7 +204,7 @@ class _Campaign:
         records = [*self._run.of_cell(record.attempt.cell), record]
         enough = len(stats.counted(records)) >= self._grade.least_rounds
         last = record.attempt.round == self._grade.most_rounds - 1 or (enough and self._is_used_up(records))
-        return last and self._is_wide(records)
+        return last and self._is_wide(record.attempt, records)
 
     def _contended(self) -> list[list[Attempt]]:
         """Return a repeat of each group in which an attempt was measured under contention at every try so far."""

@@ -276,9 +276,9 @@ def _on_side(cell: Cell, text: str, workload: Workload, where: str) -> Cell:
     """Return the cell with what one side of a comparison says: ``tensorflow``, ``cuda:1+bf16``, ``threads=2``."""
     for name in text.split("+"):
         if devices.split(name)[0] in devices.kinds():
-            change = {"device": _devices(name, where)[0]}
+            change = {"device": check_devices(name, where)[0]}
         elif "=" in name:
-            change = {"device": _devices(f"{cell.device}{',' if '=' in cell.device else ':'}{name}", where)[0]}
+            change = {"device": check_devices(f"{cell.device}{',' if '=' in cell.device else ':'}{name}", where)[0]}
         elif name in workload.frameworks:
             change = {"framework": name}
         elif name in workload.precisions:
@@ -311,7 +311,7 @@ def _table_cells(table: Mapping[str, Any], where: str) -> list[Cell]:
         due, given = _due(workload, measure, variant, mode, batches)
         options = _options(workload, {**given, **table.get("options", {})}, f"{where}{name}: ")
         for framework, precision, size, device, batch in itertools.product(
-            axes["frameworks"], axes["precisions"], sizes, _devices(table.get("devices"), where), due
+            axes["frameworks"], axes["precisions"], sizes, check_devices(table.get("devices"), where), due
         ):
             found.append(
                 _cell(
@@ -392,7 +392,13 @@ def _choose(value: Any, axis: str, choices: Sequence[str], where: str) -> list[s
     return list(dict.fromkeys(values))
 
 
-def _devices(value: Any, where: str) -> list[str]:
+def check_devices(value: Any, where: str = "") -> list[str]:
+    """Return the names of devices, each once; the CPU where none is named.
+
+    Raises:
+        UnknownName: if there is no such device, or it has no such setting.
+        BadValue: if a setting has a value that cannot be.
+    """
     names = ["cpu"] if value is None else [value] if isinstance(value, str) else value
     if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
         raise BadValue(f"{where}devices is a list of names; got {value!r}")

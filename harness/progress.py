@@ -5,6 +5,7 @@ Nothing is drawn while a worker measures: the display changes only between measu
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from types import TracebackType
 from typing import TextIO
@@ -58,18 +59,24 @@ def described(record: Record) -> str:
 
 
 class Clock:
-    """Knows from what is done how long the rest will take: each cell as long as it took before, else as forecast."""
+    """Knows from what is done how long the rest will take: each cell as long as it took before, else as forecast.
+
+    The processes of a comparison are alive together, so that each counts for its share of the group's time.
+    """
 
     def __init__(self, todo: Sequence[Attempt]) -> None:
         self._todo = {a.key(): a.cell.key() for a in todo}
         self._seconds: dict[str, list[float]] = {}
         self._forecast = {a.cell.key(): forecast.attempt_seconds(a) for a in todo}
+        self._together = Counter((a.reference, a.round) for a in todo if a.reference)
 
     def finished(self, record: Record) -> None:
         """Take note of a record."""
-        self._todo.pop(record.attempt.key(), None)
+        attempt = record.attempt
+        self._todo.pop(attempt.key(), None)
         if "seconds" in record.process:
-            self._seconds.setdefault(record.attempt.cell.key(), []).append(record.process["seconds"])
+            seconds = record.process["seconds"] / max(1, self._together[attempt.reference, attempt.round])
+            self._seconds.setdefault(attempt.cell.key(), []).append(seconds)
 
     def seconds_left(self) -> float:
         """Return the seconds that the rest will take."""

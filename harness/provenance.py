@@ -20,6 +20,7 @@ from siderostat.devices.cpu import memory_bytes, model_name, usable_cores
 _PACKAGES = (
     "torch", "tensorflow", "tf-keras", "tensorflow-probability", "numpy", "scipy", "galsim", "pandas", "altair",
 )  # fmt: skip
+_WORKERS_SHARE = 0.9  # of the free memory
 _VARIABLES = (
     "OMP_",
     "MKL_",
@@ -124,6 +125,11 @@ def _read(path: str) -> str | None:
         return Path(path).read_text().strip()
     except OSError:
         return None
+
+
+def worker_memory_bytes() -> int:
+    """Return what the workers that are alive together may allocate, so that the system and the driver live on."""
+    return int(_WORKERS_SHARE * available_memory_bytes())
 
 
 def available_memory_bytes() -> int:

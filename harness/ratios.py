@@ -309,7 +309,7 @@ def _ratio(kind: str, reference: Case, case: Case, disturbed: Collection[str] | 
         bool(paired),
         len(theirs),
         len(ours),
-        stats.least_direct([*theirs, *ours]),
+        stats.least_direct(r.provenance for r in (*theirs, *ours)),
         tuple(sorted(found)),
         terms,
     )

@@ -102,8 +102,9 @@ class LogEstimate:
     def detectable(self) -> float | None:
         """The least relative change that would more likely than not have been told from none: 0.03 for 3 %.
 
-        2.8 standard errors: 1.96 for an interval that leaves out none, 0.84 for finding it in four of five measurements.
-        That holds for many figures; with ten it is found in seven of ten. Never less than half the interval's width.
+        2.8 standard errors: 1.96 for an interval that leaves out none, 0.84 for finding it in four of five
+        measurements. That holds for many figures; with ten it is found in seven of ten. Never less than half the
+        interval's width.
         """
         if self.error is None or self.freedom is None:
             return None
@@ -188,9 +189,9 @@ def geometric_mean(figures: Sequence[float], confidence: float = CONFIDENCE) -> 
     return log_mean([math.log(x) for x in figures]).estimate(confidence)
 
 
-def least_direct(records: Iterable[Record]) -> Provenance | None:
-    """Return where the records' figures come from, the least direct where they differ; None where there are none."""
-    return max((r.provenance for r in records if r.provenance is not None), key=DIRECTNESS.index, default=None)
+def least_direct(origins: Iterable[Provenance | None]) -> Provenance | None:
+    """Return the least direct of where figures come from; None where nothing is known of it."""
+    return max((origin for origin in origins if origin is not None), key=DIRECTNESS.index, default=None)
 
 
 def is_contended(record: Record) -> bool:

@@ -6,6 +6,7 @@
     RUN/plan.json        the attempts, in order
     RUN/records.jsonl    one line per attempt, appended and fsynced before the next one starts
     RUN/logs/            what each worker printed
+    RUN/wall_meter.jsonl a wall meter's log, where one was imported; it is matched with the records on reading
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from siderostat import wall_meter
 from siderostat.errors import NewerSchema, RunFolderBusy, RunFolderError, StorageFull
 from siderostat.files import write_atomically
 from siderostat.plan import Plan
@@ -48,11 +50,20 @@ class Run:
         self.records: list[Record] = []
         self._of_cell: dict[str, list[Record]] = {}
         self._of_attempt: dict[str, Record] = {}
+        log = self._wall_meter()
         for path in sorted(folder.glob("records*.jsonl")):
             records, warnings = read_journal(path)
             self.warnings += warnings
             for record in records:
-                self._add(record)
+                self._add(wall_meter.matched(record, log))
+
+    def _wall_meter(self) -> wall_meter.Log | None:
+        path = self.folder / wall_meter.FILE
+        try:
+            return wall_meter.load(path) if path.exists() else None
+        except (ValueError, OSError) as error:
+            self.warnings.append(f"{path}: left out, damaged ({error}); import the meter's log again")
+            return None
 
     def _add(self, record: Record) -> None:
         self.records.append(record)
@@ -146,6 +157,20 @@ def create(folder: Path, plan: Plan, manifest: Mapping[str, Any]) -> None:
     except OSError as error:
         raise RunFolderError(
             f"cannot write the run folder {folder}: {error.strerror}; choose another with -o"
+        ) from error
+
+
+def keep_wall_meter(folder: Path, log: wall_meter.Log) -> Path:
+    """Put a wall meter's log beside the journal; one that was there before is replaced.
+
+    Raises:
+        RunFolderError: if it cannot be written; what was there before is as it was.
+    """
+    try:
+        return write_atomically(folder / wall_meter.FILE, log.text())
+    except OSError as error:
+        raise RunFolderError(
+            f"cannot write to {folder}: {error.strerror}; free some space or make it writable"
         ) from error
 
 

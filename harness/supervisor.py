@@ -34,7 +34,7 @@ from siderostat.record import (
 IDLE_S = 10.0  # how long a device that does nothing is watched
 _FAREWELL_S = 5.0  # how long a worker that has finished may take to leave
 _MOST_SAMPLES = 64  # of a burst: a longer one has longer blocks
-_COMMON = 4  # a comparison has one block for all, unless that makes the blocks of one so many times as long as needed
+_COMMON = 16  # a comparison has one block for all, unless that makes the blocks of one so many times as long as needed
 _PROBE_STEPS = 2  # after the first step, whose memory for the optimiser's state is there from the second on
 
 

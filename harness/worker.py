@@ -88,6 +88,7 @@ class Bench:
             return {**self._about(self.device.describe()), "energy": self._open_meters()}
         limits.limit_memory(self.attempt.protocol.memory_bytes)
         described = self.device.describe()
+        self.device.require(self.workload.needs(self.spec), cell.framework)
         started = time.perf_counter()
         framework = importlib.import_module(cell.framework)
         self.device.configure(cell.framework)

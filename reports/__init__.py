@@ -15,7 +15,7 @@ __all__ = ["RunData", "write"]
 
 
 def write(runs: Sequence[RunData], folder: Path) -> dict[str, Path]:
-    """Write ``report.html``, ``report.md``, ``report.csv``, ``records.csv``, ``quality.csv`` and ``report.json``.
+    """Write ``report.html``, ``report.md``, ``report.json`` and the tables: ``report.csv``, ``records.csv`` and others.
 
     Each file is replaced as a whole: whoever reads meanwhile sees the old one or the new one. Nothing is written
     unless all of them could be made.
@@ -44,6 +44,7 @@ def write(runs: Sequence[RunData], folder: Path) -> dict[str, Path]:
         "report.csv": csv.cases(runs),
         "records.csv": csv.processes(runs),
         "quality.csv": csv.looks(runs),
+        "ratios.csv": csv.ratios(runs),
         "report.json": json.text(runs, content),
     }
     folder.mkdir(parents=True, exist_ok=True)

@@ -147,40 +147,40 @@ def svg(chart: Chart, prefix: str) -> str:
 def _throughput(timed: Sequence[Row], names: dict[int, str], missing: str) -> Chart:
     """Chart items per second over batch size."""
     items = plural(timed[0].item or "item")
-    points = [_point(names[id(r)], r.provenance, r.batch, rate) for r in timed if (rate := r.rate) is not None]
+    points = [point(names[id(r)], r.provenance, r.batch, rate) for r in timed if (rate := r.rate) is not None]
     title = f"{capital(items)} per second"
-    return Chart("throughput", "Throughput", f"{_intervals(timed)}{missing}", _spec(points, title))
+    return Chart("throughput", "Throughput", f"{_intervals(timed)}{missing}", over_batch(points, title))
 
 
 def _published(timed: Sequence[Row], names: dict[int, str], curves: Sequence[Curve], missing: str) -> Chart:
     """Chart the time for the published task over batch size, measured and published."""
     task = curves[0].task
     points = [
-        _point(names[id(r)], r.provenance, r.batch, time.times(curves[0].items_at(r.batch)))
+        point(names[id(r)], r.provenance, r.batch, time.times(curves[0].items_at(r.batch)))
         for r in timed
         if (time := r.time) is not None
     ]
     for curve in curves:
         for batch, seconds in zip(curve.batches, curve.seconds, strict=True):
-            points.append(_point(curve.label, PROVENANCE, batch, _alone(seconds)))
+            points.append(point(curve.label, PROVENANCE, batch, _alone(seconds)))
     caption = (
         f"Time for {task}, at the steady time per image measured here; building, compiling and the first step are left "
         f"out. Grey, dashed: published, see the caveats. {_intervals(timed)}{missing}"
     )
-    return Chart("published", f"Time for {task}", caption, _spec(points, f"Seconds for {task}", log=True))
+    return Chart("published", f"Time for {task}", caption, over_batch(points, f"Seconds for {task}", log=True))
 
 
 def _memory(known: Sequence[Row], names: dict[int, str]) -> Chart:
     """Chart peak memory over batch size."""
     peaks = [(r, float(r.peak_bytes or 0)) for r in known]
     name, unit = scale(max(b for _, b in peaks), BYTE_UNITS)
-    points = [_point(names[id(r)], r.provenance, r.batch, _alone(b / unit)) for r, b in peaks]
-    spec = _spec(points, f"Peak memory ({name})")
+    points = [point(names[id(r)], r.provenance, r.batch, _alone(b / unit)) for r, b in peaks]
+    spec = over_batch(points, f"Peak memory ({name})")
     return Chart("memory", "Peak memory", "Largest over the processes of a case.", spec)
 
 
-def _point(name: str, provenance: str | None, batch: int, figure: Estimate) -> dict[str, Any]:
-    """Return one datum."""
+def point(name: str, provenance: str | None, batch: int, figure: Estimate) -> dict[str, Any]:
+    """Return one datum of :func:`over_batch`."""
     ends = {"low": figure.low, "high": figure.high}
     return {"series": name, "provenance": provenance, "batch": batch, "value": figure.value, **ends}
 
@@ -190,18 +190,25 @@ def _alone(value: float) -> Estimate:
     return Estimate(value, None, None, 1)
 
 
-def _value_axis(points: Sequence[dict[str, Any]], title: str, log: bool) -> alt.Y:
+def _value_axis(points: Sequence[dict[str, Any]], title: str, log: bool, ratios: bool) -> alt.Y:
     """Return an axis from 0; a logarithmic one with ticks at 1, 2, 5 where asked for or where values span much."""
     ends = [x for p in points for x in (p["value"], p["low"], p["high"]) if x is not None]
-    if not log and not theme.is_log(ends, theme.LOG_VALUE):
+    if not log and not ratios and not theme.is_log(ends, theme.LOG_VALUE):
         return alt.Y("value:Q", title=title, scale=alt.Scale(zero=True))
-    ticks = theme.ticks_125(min(ends), max(ends))
+    ticks = theme.ratio_ticks(min(ends), max(ends)) if ratios else theme.ticks_125(min(ends), max(ends))
     bounds = alt.Scale(type="log", domain=[ticks[0], ticks[-1]], nice=False)
     return alt.Y("value:Q", title=title, scale=bounds, axis=alt.Axis(values=ticks, format=",~r"))
 
 
-def _spec(points: list[dict[str, Any]], title: str, log: bool = False) -> dict[str, Any]:
-    """Return lines, interval bars and points over batch size."""
+def over_batch(points: list[dict[str, Any]], title: str, log: bool = False, ratios: bool = False) -> dict[str, Any]:
+    """Return lines, interval bars and points over batch size.
+
+    Args:
+        points: from :func:`point`.
+        title: of the axis of values.
+        log: whether that axis is logarithmic even where the values span little.
+        ratios: whether the values are ratios: a logarithmic axis with a line at 1.
+    """
     look = _looks(points)
     domain = list(look)
     batches = sorted({p["batch"] for p in points})
@@ -220,7 +227,7 @@ def _spec(points: list[dict[str, Any]], title: str, log: bool = False) -> dict[s
     fill = alt.Fill("series:N", scale=by_series([v["fill"] for v in look.values()]), legend=legend)
     shape = alt.Shape("series:N", scale=by_series([v["shape"] for v in look.values()]), legend=legend)
     dash = alt.StrokeDash("series:N", scale=by_series([v["dash"] for v in look.values()]), legend=None)
-    base = alt.Chart(alt.InlineData(values=points)).encode(x=x, y=_value_axis(points, title, log))
+    base = alt.Chart(alt.InlineData(values=points)).encode(x=x, y=_value_axis(points, title, log, ratios))
     lines = base.mark_line(strokeWidth=1.4, opacity=0.6).encode(stroke=stroke, strokeDash=dash)
     bars = (
         base.transform_filter("isValid(datum.low)")
@@ -228,7 +235,13 @@ def _spec(points: list[dict[str, Any]], title: str, log: bool = False) -> dict[s
         .encode(y=alt.Y("low:Q", title=title), y2="high:Q", stroke=stroke)
     )
     marks = base.mark_point(size=58, strokeWidth=1.7, opacity=1).encode(stroke=stroke, fill=fill, shape=shape)
-    return dressed(lines + bars + marks)
+    return dressed(lines + bars + marks + _line_at_one(title) if ratios else lines + bars + marks)
+
+
+def _line_at_one(title: str) -> alt.Chart:
+    """Return the line on which both sides are equally fast."""
+    line = alt.Chart(alt.InlineData(values=[{"value": 1.0}])).mark_rule(color=theme.MUTED, strokeDash=[4, 4])
+    return line.encode(y=alt.Y("value:Q", title=title))
 
 
 def dressed(chart: alt.LayerChart | alt.FacetChart) -> dict[str, Any]:

@@ -7,6 +7,8 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from siderostat.reports.comparisons import COLUMNS as RATIO_COLUMNS
+from siderostat.reports.comparisons import flat_rows as flat_ratios
 from siderostat.reports.processes import COLUMNS, all_process_rows
 from siderostat.reports.quality import COLUMNS as LOOK_COLUMNS
 from siderostat.reports.quality import flat_rows as flat_looks
@@ -27,6 +29,11 @@ def processes(runs: Sequence[RunData]) -> str:
 def looks(runs: Sequence[RunData]) -> str:
     """Return ``quality.csv``: one row for each figure of each look at a model."""
     return _text(flat_looks(runs), LOOK_COLUMNS)
+
+
+def ratios(runs: Sequence[RunData]) -> str:
+    """Return ``ratios.csv``: one row for each speed ratio and for each mean over tasks."""
+    return _text(flat_ratios(runs), RATIO_COLUMNS)
 
 
 def _text(table: Iterable[Mapping[str, Any]], columns: Sequence[str] = ()) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from siderostat.reports import published, quality, sentences, tables
+from siderostat.reports import energy, published, quality, ratios, sentences, tables
 from siderostat.reports.environment import commands, facts, summary
 from siderostat.reports.glossary import FLAGS, PROVENANCE, STATUS, TERMS, explain
 from siderostat.reports.labels import set_title
@@ -16,7 +16,11 @@ from siderostat.reports.run import RunData, run_names
 from siderostat.reports.section import Section
 from siderostat.reports.tables import Table
 
-SECTIONS: Sequence[Callable[[Sequence[RunData]], Section | None]] = ()  # in the order of the report
+SECTIONS: Sequence[Callable[[Sequence[RunData]], Section | None]] = (
+    ratios.section,
+    energy.section,
+)
+"""In the order of the report."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ def document(runs: Sequence[RunData]) -> Document:
     return Document(
         title=f"siderostat: {_title(runs)}",
         generated_at=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-        notes=[f"{prefix}{note}" for prefix, run in named if (note := sentences.indicative(run))],
+        notes=[f"{prefix}{note}" for prefix, run in named for note in sentences.notes(run)],
         warnings=[f"{prefix}{warning}" for prefix, run in named for warning in run.warnings],
         sections=sections(runs),
         sets=case_sets,
@@ -125,8 +129,7 @@ def headlines(run: RunData) -> list[str]:
     lines = [f"{set_title(key)}: {s}" for key, table in sets(rows([run])).items() for s in sentences.headlines(table)]
     lines += [f"{of.title}: {quality.headline(of)}" for of in quality.learned([run])]
     lines += [f"{section.title}: {headline}" for section in sections([run]) for headline in section.headlines]
-    note = sentences.indicative(run)
-    return [*lines, note] if note and lines else lines
+    return [*lines, *sentences.notes(run)] if lines else lines
 
 
 def _title(runs: Sequence[RunData]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from siderostat.reports import quality
+from siderostat.reports import comparisons, quality
 from siderostat.reports.document import Document
 from siderostat.reports.rows import flat_rows
 from siderostat.reports.run import RunData, run_names
@@ -21,8 +21,8 @@ def text(runs: Sequence[RunData], document: Document) -> str:
     """Return the report as JSON.
 
     ``null_seconds_per_step`` is the harness's own time per step, the largest over the runs, and has its interval
-    beside it; ``cases`` has the columns of ``report.csv``, ``quality`` those of ``quality.csv``; ``published`` holds
-    the curves set beside them.
+    beside it; ``cases`` has the columns of ``report.csv``, ``quality`` and ``ratios`` those of the files of these
+    names; ``published`` holds the curves set beside them. ``drift`` of a run is the change of times over the session.
 
     Args:
         runs: what the report is about.
@@ -37,6 +37,7 @@ def text(runs: Sequence[RunData], document: Document) -> str:
         **_null(max(overheads, key=lambda e: e.value, default=None)),
         "cases": flat_rows(table, with_run=several),
         "quality": list(quality.flat_rows(runs)),
+        "ratios": list(comparisons.flat_rows(runs)),
         "published": [{"set": s.title, **asdict(curve)} for s in document.sets for curve in s.curves],
         "runs": [_run(name, run) for name, run in zip(run_names(runs), runs, strict=True)],
     }
@@ -67,6 +68,7 @@ def _run(name: str, run: RunData) -> dict[str, Any]:
         "grade": run.grade,
         "n_records": len(run.records),
         **_null(run.null_seconds_per_step),
+        "drift": None if run.drift is None else asdict(run.drift),
         "warnings": list(run.warnings),
         "manifest": run.manifest,
     }

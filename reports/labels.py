@@ -96,6 +96,11 @@ def percent(share: float) -> str:
     return f"{number(share * 100)} %"
 
 
+def about(share: float) -> str:
+    """Return a share with the two digits that matter where it is itself uncertain: "0.42 %", "4.2 %", "120 %"."""
+    return f"{share * 100:.2g} %" if share < 0.1 else f"{share * 100:,.0f} %"
+
+
 def capital(text: str) -> str:
     """Return the text with a capital first letter and the others as they are."""
     return text[:1].upper() + text[1:]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from siderostat.energy import PerItem, best, per_item
 from siderostat.record import Record, Status
 from siderostat.reports.run import RunData, run_names
 from siderostat.stats import Case, Estimate, counted, is_contended, least_direct
@@ -29,6 +30,9 @@ class Row:
         items_per_s: the inverse, its interval the inverted one.
         peak_bytes: largest over the counted processes.
         need_bytes: largest that a process said it would need, as a refused one does.
+        joules_per_item: with the half-width of its 95 % interval in ``_u95``, by the first of the meters that have a
+            figure, measured ones before estimated ones; ``energy_status`` and ``energy_reason`` say why it has none.
+        net_joules_per_item: above the idle device.
         import_s: median over the counted processes, as are ``build_s``, ``compile_s`` and ``first_step_s``.
         status: ``ok`` if any process ended so, else the last one's; ``reason`` and ``detail`` belong to it.
         start: ``warm``, ``cold``, or both, comma-joined.
@@ -60,6 +64,15 @@ class Row:
     items_per_s_high: float | None
     peak_bytes: int | None
     need_bytes: int | None
+    joules_per_item: float | None
+    joules_per_item_u95: float | None
+    net_joules_per_item: float | None
+    n_energy_windows: int | None
+    energy_status: str | None
+    energy_reason: str | None
+    energy_source: str | None
+    energy_scope: str | None
+    energy_provenance: str | None
     import_s: float | None
     build_s: float | None
     compile_s: float | None
@@ -71,6 +84,7 @@ class Row:
     grade: str
     flags: str
     case: Case = field(repr=False, compare=False)
+    energy: tuple[PerItem, ...] = field(default=(), repr=False, compare=False)  # by each meter
 
     @property
     def time(self) -> Estimate | None:
@@ -91,7 +105,7 @@ class Row:
         """Return column name -> value, with one column ``option_NAME`` for each option after ``batch``."""
         flat: dict[str, Any] = {}
         for column in dataclasses.fields(self):
-            if column.name == "case" or (column.name == "run" and not with_run):
+            if column.name in ("case", "energy") or (column.name == "run" and not with_run):
                 continue
             if column.name == "options":
                 flat.update({f"option_{name}": self.options.get(name) for name in option_names})
@@ -106,16 +120,19 @@ def _median(records: Sequence[Record], get: Callable[[Record], float | None]) ->
     return statistics.median(known) if known else None
 
 
-def row(case: Case, grade: str = "", run: str = "") -> Row:
+def row(case: Case, grade: str = "", run: str = "", idle: Iterable[Record] = ()) -> Row:
     """Return the row of one case.
 
     Args:
         case: a cell with its records and estimate.
         grade: ``quick``, ``ci`` or ``publish``, as the run says.
         run: the run's name, where rows of several runs stand together.
+        idle: records of devices that did nothing, of the same run.
     """
+    energy = tuple(per_item(case.records, idle))
+    joules = best(energy)
     cell, ok = case.cell, counted(case.records)
-    time, provenance = case.seconds_per_item, least_direct(ok)
+    time, provenance = case.seconds_per_item, least_direct(r.provenance for r in ok)
     rate = None if time is None else time.inverse()
     succeeded = any(r.status is Status.OK for r in case.records)
     last = case.records[-1]
@@ -145,6 +162,15 @@ def row(case: Case, grade: str = "", run: str = "") -> Row:
         items_per_s_high=rate.high if rate else None,
         peak_bytes=max((r.peak_bytes for r in ok if r.peak_bytes is not None), default=None),
         need_bytes=max((r.need_bytes for r in case.records if r.need_bytes is not None), default=None),
+        joules_per_item=joules.joules_per_item if joules else None,
+        joules_per_item_u95=joules.u95 if joules else None,
+        net_joules_per_item=joules.net.joules_per_item if joules else None,
+        n_energy_windows=joules.n_windows or None if joules else None,
+        energy_status=joules.status.value if joules else None,
+        energy_reason=joules.reason or None if joules else None,
+        energy_source=joules.source if joules else None,
+        energy_scope=joules.scope if joules else None,
+        energy_provenance=joules.provenance.value if joules and joules.estimate and joules.provenance else None,
         import_s=_median(ok, lambda r: r.import_s),
         build_s=_median(ok, lambda r: r.build_s),
         compile_s=_median(ok, lambda r: r.compile_s),
@@ -156,6 +182,7 @@ def row(case: Case, grade: str = "", run: str = "") -> Row:
         grade=grade,
         flags=",".join(case.flags),
         case=case,
+        energy=energy,
     )
 
 
@@ -176,7 +203,7 @@ def rows(runs: Sequence[RunData]) -> list[Row]:
     The rows of a single run do not name it.
     """
     names = run_names(runs) if len(runs) > 1 else [""] * len(runs)
-    return ordered(row(c, run.grade, name) for run, name in zip(runs, names, strict=True) for c in run.cases)
+    return ordered(row(c, run.grade, name, run.idle) for run, name in zip(runs, names, strict=True) for c in run.cases)
 
 
 def flat_rows(table: Sequence[Row], with_run: bool = False) -> list[dict[str, Any]]:

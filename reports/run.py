@@ -8,8 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from siderostat.record import THROUGHPUT, Cell, Protocol, Provenance, Record
-from siderostat.stats import Case, Estimate, cases
+from siderostat.record import IDLE, QUALITY, THROUGHPUT, TIME_TO_QUALITY, Cell, Protocol, Provenance, Record
+from siderostat.stats import Case, Drift, Estimate, cases, drift
 
 NULL_WORKLOAD = "null"  # does nothing: its time per step is what the harness itself costs
 
@@ -43,22 +43,35 @@ class RunData:
     @cached_property
     def cases(self) -> list[Case]:
         """Every cell that was timed but those of the null workload, estimated."""
-        timed = (r for r in self.records if r.attempt.cell.measure == THROUGHPUT)
-        return cases(r for r in timed if r.attempt.cell.workload != NULL_WORKLOAD)
+        return cases(r for r in self._timed if r.attempt.cell.workload != NULL_WORKLOAD)
+
+    @property
+    def _timed(self) -> list[Record]:
+        return [r for r in self.records if r.attempt.cell.measure == THROUGHPUT]
+
+    @cached_property
+    def idle(self) -> list[Record]:
+        """The records of devices that did nothing."""
+        return [r for r in self.records if r.attempt.cell.measure == IDLE]
+
+    @cached_property
+    def drift(self) -> Drift | None:
+        """How times changed while the run was measured; None where that cannot be told."""
+        return drift(record for case in self.cases for record in case.records)
 
     @cached_property
     def trained(self) -> list[tuple[Cell, list[Record]]]:
         """Every cell whose model was judged, with its records."""
         found: dict[str, list[Record]] = {}
         for record in self.records:
-            if record.attempt.cell.measure != THROUGHPUT:
+            if record.attempt.cell.measure in (QUALITY, TIME_TO_QUALITY):
                 found.setdefault(record.attempt.cell.key(), []).append(record)
         return [(records[0].attempt.cell, records) for records in found.values()]
 
     @cached_property
     def overheads(self) -> list[Case]:
         """The null workload's cells; ``seconds_per_item`` is seconds per step, since its item is the step."""
-        return cases(r for r in self.records if r.attempt.cell.workload == NULL_WORKLOAD)
+        return cases(r for r in self._timed if r.attempt.cell.workload == NULL_WORKLOAD)
 
     @property
     def null_seconds_per_step(self) -> Estimate | None:

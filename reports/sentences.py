@@ -8,6 +8,7 @@ from dataclasses import replace
 from siderostat.record import Protocol, Provenance
 from siderostat.reports.glossary import STATUS
 from siderostat.reports.labels import (
+    about,
     count,
     interval,
     percent,
@@ -52,6 +53,11 @@ def _headline(group: Sequence[Row], table: Sequence[Row]) -> str:
     return f"Best throughput{kind}: {interval(rate)} {unit} at batch {best.batch} {place(best, table)}{flags}."
 
 
+def notes(run: RunData) -> list[str]:
+    """Return what must be known to read any figure of a run."""
+    return [note for note in (indicative(run), drifted(run)) if note]
+
+
 def indicative(run: RunData) -> str | None:
     """Return the note that belongs beside every figure of grade ``quick``; None for other grades."""
     if run.grade != "quick":
@@ -63,6 +69,28 @@ def indicative(run: RunData) -> str | None:
         f"Indicative: {processes}. Good for finding one's way; for a decision or a publication measure again with "
         "--grade ci or --grade publish."
     )
+
+
+def drifted(run: RunData) -> str | None:
+    """Say how much times changed while the run was measured; None where no clear change was seen."""
+    found = run.drift
+    if found is None or not found.is_clear or found.change.low is None or found.change.high is None:
+        return None
+    verb = "grew" if found.change.value > 1 else "fell"
+    value, *ends = (abs(x - 1) for x in (found.change.value, found.change.low, found.change.high))
+    change = f"{about(value)} ({about(min(ends))} to {about(max(ends))})"
+    return (
+        f"Times {verb} by {change} over the {_span(found.seconds)} of measuring: the machine was not the same throughout. "
+        "Cases were measured in turns, so that this widens their intervals rather than favours one; ratios measured in "
+        "lock-step are not affected."
+    )
+
+
+def _span(seconds: float) -> str:
+    """Return a time in seconds as people say it: "90 s", "14 min", "5.2 h"."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def overhead(run: RunData) -> list[str]:

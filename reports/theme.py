@@ -13,6 +13,7 @@ FONT = "Helvetica Neue, Helvetica, Arial, Liberation Sans, sans-serif"
 WIDTH, HEIGHT = 430, 270  # of the plotting area, pixels; two charts stand side by side on a page 1100 wide
 LOG_BATCH = 32  # ratio of largest to smallest batch size from which the axis is logarithmic
 LOG_VALUE = 30  # the same for throughput and memory
+EVEN_RATIO = 4  # ratio of largest to smallest speed ratio up to which ticks are at equal distances
 
 CONFIG: dict[str, Any] = {
     "background": "white",
@@ -59,6 +60,19 @@ def ticks_125(low: float, high: float) -> list[float]:
     start = max(x for x in ladder if x < low)
     end = min(x for x in ladder if x > high)
     return [x for x in ladder if start <= x <= end]
+
+
+def ratio_ticks(low: float, high: float) -> list[float]:
+    """Return ticks from below ``low`` to above ``high`` with 1 among them, for a logarithmic axis of ratios.
+
+    At equal distances where the ratios span less than a factor of four, at 1, 2, 5 where they span more.
+    """
+    low, high = min(low, 1.0), max(high, 1.0)
+    if high / low >= EVEN_RATIO:
+        return ticks_125(low, high)
+    step = next(s for s in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5) if (high - low) / s <= 8)
+    first, last = math.floor(low / step - 1e-9), math.ceil(high / step + 1e-9)
+    return [round(i * step, 2) for i in range(first, last + 1)]
 
 
 def batch_scale(batches: Sequence[int]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Dict, List
 from siderostat.workloads.base import Workload
 
 _WHERE: Dict[str, str] = {
+    "arithmetic": "siderostat.workloads.arithmetic:Arithmetic",
     "galaxy-images": "siderostat.workloads.galaxy_images:GalaxyImages",
     "galaxy-sampler": "siderostat.workloads.galaxy_sampler:GalaxySampler",
     "galaxy-shape": "siderostat.workloads.galaxy_shape:GalaxyShape",

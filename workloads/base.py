@@ -9,6 +9,19 @@ from typing import Any, Callable, ClassVar, Dict, Mapping, Optional, Sequence, T
 import numpy as np
 
 
+COMPLEX = "complex numbers"
+DECOMPOSITIONS = "matrix decompositions"
+FOURIER = "Fourier transforms"
+DYNAMIC_SHAPES = "dynamic shapes"
+SHARED_WEIGHTS = "weights shared between phases"
+LOOSE_TENSORS = "tensors that are neither parameters nor buffers"
+UPDATE_HOOKS = "gradients changed between the backward pass and the update"
+
+FEATURES = (COMPLEX, DECOMPOSITIONS, FOURIER, DYNAMIC_SHAPES, SHARED_WEIGHTS, LOOSE_TENSORS, UPDATE_HOOKS)
+"""What a step can need that some device or compiler lacks: the singular value, eigenvalue, Cholesky and QR
+decompositions and solving are one of them; so is a shape that depends on values."""
+
+
 class WrongResult(Exception):
     """The step ran, but its outputs cannot be right."""
 
@@ -192,6 +205,10 @@ class Workload(ABC):
         Raises:
             BadInput: if a file that the user named cannot be used, or the cache cannot be written.
         """
+
+    def needs(self, spec: Spec) -> Tuple[str, ...]:
+        """Return what of :data:`FEATURES` the step needs: a device that lacks it refuses before anything is built."""
+        return ()
 
     def flops_per_item(self, spec: Spec) -> Optional[float]:
         """Return floating-point operations per item in this mode, where they are known."""

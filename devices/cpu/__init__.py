@@ -6,9 +6,13 @@ import importlib
 import os
 import platform
 from pathlib import Path
-from typing import Any, Callable, ClassVar, Dict, Mapping, Optional
+from typing import Any, Callable, ClassVar, Dict, List, Mapping, Optional
 
+from siderostat.devices import refusals
 from siderostat.devices.base import DeviceAdapter, DeviceRefusal, OutOfCapacity, Program, Unsupported
+from siderostat.devices.cpu import cgroup, heap
+from siderostat.devices.energy import Counter
+from siderostat.devices.energy.powercap import powercap_counters
 from siderostat.record import Reason
 from siderostat.workloads.base import Phase, Step
 
@@ -20,7 +24,9 @@ class Cpu(DeviceAdapter):
     title = "the host's processor"
     computes_on_host = True
     settings_help: ClassVar[Mapping[str, str]] = {
-        "threads": "how many threads compute; default: one per core this process may use"
+        "threads": "how many threads compute; default: one per core this process may use",
+        "execution": "eager (default), or compiled: torch.compile, which needs a C++ compiler",
+        "heap": "returned (default): freed memory goes back to the system; kept: it stays with the process (glibc)",
     }
 
     def __init__(self, index: str, settings: Mapping[str, str]) -> None:
@@ -29,7 +35,10 @@ class Cpu(DeviceAdapter):
         if not wanted.isdigit() or int(wanted) < 1:
             raise ValueError(f"threads is a whole number of at least 1, not {wanted!r}")
         self.threads = int(wanted)
+        self._is_compiled = self.choice("execution", "eager", "compiled") == "compiled"
+        self._heap = self.choice("heap", "returned", "kept")
         self._framework = ""
+        self._program: Any = None
 
     def describe(self) -> Dict[str, Any]:
         """See :meth:`DeviceAdapter.describe`."""
@@ -43,44 +52,53 @@ class Cpu(DeviceAdapter):
     def configure(self, framework: str) -> None:
         """See :meth:`DeviceAdapter.configure`."""
         self._framework = framework
+        if self._heap == "kept":
+            heap.keep()
         programs = _programs(framework)
         if programs is not None:
             programs.configure(self.threads)
 
     def compile(self, step: Step, precision: str) -> Program:
         """See :meth:`DeviceAdapter.compile`."""
-        if precision != "fp32":
-            raise Unsupported(f"precision {precision!r} is not available on the CPU in this version; use fp32")
         if step.framework == "torch":
-            from siderostat.devices.cpu.torch import TorchProgram
-
-            return TorchProgram(step)
+            if precision == "tf32":
+                raise Unsupported("tf32 is a format of NVIDIA's tensor cores, and a CPU has none; use fp32 or bf16")
+            self._program = _programs("torch").program(step, precision, self._is_compiled)
+            return self._program  # type: ignore[no-any-return]
+        if step.framework not in ("tensorflow", "numpy"):
+            raise Unsupported(f"framework {step.framework!r} does not run on the CPU in this version")
+        if precision != "fp32":
+            raise Unsupported(f"{step.framework} steps compute in fp32 only on the CPU, not in {precision}; use fp32")
+        if self._is_compiled:
+            raise Unsupported(f"execution=compiled is torch.compile, which {step.framework} steps have no use for")
         if step.framework == "tensorflow":
             from siderostat.devices.cpu.tensorflow import TensorFlowProgram
 
             return TensorFlowProgram(step)
-        if step.framework == "numpy":
-            from siderostat.devices.cpu.loop import Loop
+        from siderostat.devices.cpu.loop import Loop
 
-            return Loop([_numpy_closure(phase) for phase in step.phases])
-        raise Unsupported(f"framework {step.framework!r} does not run on the CPU in this version")
+        return Loop([_numpy_closure(phase) for phase in step.phases])
 
     def effective(self) -> Dict[str, Any]:
         """See :meth:`DeviceAdapter.effective`."""
         programs = _programs(self._framework)
-        return {} if programs is None else dict(programs.effective())
+        return {
+            "heap": self._heap,
+            **({} if programs is None else programs.effective()),
+            **({} if self._program is None else self._program.effective()),
+        }
+
+    def counters(self) -> List[Counter]:
+        """See :meth:`DeviceAdapter.counters`."""
+        return powercap_counters()
 
     def refusal(self, error: BaseException) -> Optional[DeviceRefusal]:
         """See :meth:`DeviceAdapter.refusal`."""
-        text = str(error)
-        if isinstance(error, RuntimeError) and "can't allocate memory" in text:
-            words = text.rpartition("you tried to allocate ")[2].split()
-            need = int(words[0]) if words and words[0].isdigit() else None
-        elif type(error).__name__ == "ResourceExhaustedError" and type(error).__module__.startswith("tensorflow."):
-            need = _programs("tensorflow").refused_bytes(text)
-        else:
-            return super().refusal(error)
-        return OutOfCapacity("the host's memory, or the worker's share of it, is used up", Reason.OOM_HOST, need)
+        if type(error).__name__ == "ResourceExhaustedError" and type(error).__module__.startswith("tensorflow."):
+            need = _programs("tensorflow").refused_bytes(str(error))
+            text = "the host's memory, or the worker's share of it, is used up"
+            return OutOfCapacity(text, Reason.OOM_HOST, need)
+        return refusals.host_memory(error) or refusals.compilation(error) or super().refusal(error)
 
 
 def _programs(framework: str) -> Any:
@@ -96,13 +114,10 @@ def _numpy_closure(phase: Phase) -> Callable[[], Any]:
 
 
 def usable_cores() -> int:
-    """Return how many processors this process may run on: its affinity, and its cgroup's quota where there is one."""
+    """Return how many processors this process may run on: its affinity, and the quotas of its control groups."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-    except (OSError, ValueError):
-        return cores
-    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
+    quota = cgroup.cpu_quota()
+    return cores if quota is None else max(1, min(cores, int(quota)))
 
 
 def memory_bytes() -> int:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Sequence
+from typing import Any, Dict
 
-import numpy as np
 import torch
 
-from siderostat.devices.cpu.loop import Loop
-from siderostat.workloads.base import Phase, Step
+from siderostat.devices.torch_step import Batches, TorchProgram
+from siderostat.workloads.base import Feed, Step
 
 
 def configure(threads: int) -> None:
@@ -17,48 +16,21 @@ def configure(threads: int) -> None:
 
 
 def effective() -> Dict[str, Any]:
-    """Return what PyTorch says of its threads."""
-    return {"threads": torch.get_num_threads()}
+    """Return what PyTorch says of its threads, and of the processor's instructions where it tells."""
+    told = getattr(torch.backends, "cpu", None)
+    return {"threads": torch.get_num_threads(), "simd": told.get_cpu_capability() if told is not None else None}
 
 
-class TorchProgram(Loop):
-    """An eager training or inference step."""
+def program(step: Step, precision: str, is_compiled: bool) -> TorchProgram:
+    """Make a step ready.
 
-    def __init__(self, step: Step) -> None:
-        super().__init__([_closure(phase) for phase in step.phases])
-
-    def infer(self, model: Any, arrays: Sequence[np.ndarray]) -> List[np.ndarray]:
-        """See :meth:`Program.infer`."""
-        training = [(module, module.training) for module in model.modules()]  # parts may be frozen: each has its own
-        model.eval()
-        try:
-            with torch.inference_mode():
-                return self._as_arrays(model(*map(torch.from_numpy, arrays)))
-        finally:
-            for module, was in training:
-                module.training = was
-
-    def _as_arrays(self, outputs: Any) -> List[np.ndarray]:
-        return [o.detach().numpy() for o in (outputs if isinstance(outputs, tuple) else (outputs,))]
+    Raises:
+        Unsupported: if this torch does not have the precision on a processor.
+        CompileFailed: if it cannot compile here.
+    """
+    return TorchProgram(step, torch.device("cpu"), precision, is_compiled, _from_host)
 
 
-def _closure(phase: Phase) -> Callable[[], Any]:
-    """Return what one step of ``phase`` does: take the next batch from host memory, compute, update."""
-    model, feed = phase.model, phase.feed
-    if phase.optimizer is None:
-
-        def infer() -> Any:
-            with torch.inference_mode():
-                return model(*map(torch.from_numpy, feed.next()))
-
-        return infer
-    optimizer = phase.optimizer(model.parameters())
-
-    def train() -> Any:
-        optimizer.zero_grad(set_to_none=True)
-        out = model(*map(torch.from_numpy, feed.next()))
-        out[-1].backward()
-        optimizer.step()
-        return out
-
-    return train
+def _from_host(feed: Feed) -> Batches:
+    """Return batches as they lie in host memory: nothing is copied."""
+    return lambda: [torch.from_numpy(a) for a in feed.next()]

@@ -24,9 +24,9 @@ class Counter(ABC):
     source: ClassVar[str]
     scope: str
     provenance: ClassVar[Provenance] = Provenance.MEASURED
-    shortest_period_s: ClassVar[float] = 0.0  # between updates, by its data sheet; what is seen to be shorter is not one
-    wraps: int = 0  # allowed for so far
-    updates: Optional[int] = None  # of its sensor so far, where it counts them itself and is right at any moment
+    shortest_period_s: ClassVar[float] = (
+        0.0  # between updates, by its data sheet; what is seen to be shorter is not one
+    )
     watts_mean_over_s: float = 0.0  # how long :meth:`watts` looks back; 0: it tells the power of the moment
 
     def open(self) -> None:
@@ -51,6 +51,16 @@ class Counter(ABC):
     def watts(self) -> Optional[float]:
         """Return the power now by a sensor of power: its integral checks a counter of joules; None: there is none."""
         return None
+
+    @property
+    def updates(self) -> Optional[int]:
+        """Updates of its sensor so far, where it counts them itself and is right at any moment; None: it does not."""
+        return None
+
+    @property
+    def wraps(self) -> int:
+        """How often it began anew, and was allowed for."""
+        return 0
 
     def close(self) -> None:
         """Give back what :meth:`open` took."""

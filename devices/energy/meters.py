@@ -6,7 +6,7 @@ import dataclasses
 import statistics
 import threading
 import time
-from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Union
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 from siderostat.devices.energy.counter import Counter, Refused
 from siderostat.devices.energy.nameplate import Nameplate
@@ -45,7 +45,7 @@ class Meters:
         """
         heads = []
         for scope in _scopes(self._counters):
-            watch, head = _first_that_opens(scope)
+            watch, head = _first_to_open(scope)
             self._meters.append(watch)
             heads.append(head)
         if self._nameplate is not None:
@@ -200,3 +200,39 @@ def _scopes(counters: Sequence[Counter]) -> List[List[Counter]]:
         key = id(counter) if counter.scope == "none" else counter.scope
         groups.setdefault(key, []).append(counter)
     return list(groups.values())
+
+
+def _first_to_open(counters: Sequence[Counter]) -> Tuple[Optional[_Watch], Dict[str, Any]]:
+    """Return the first counter that can be opened, and its head; where there is none, the head of a refusal."""
+    refusals: List[Refused] = []
+    for counter in counters:
+        try:
+            counter.open()
+            watch = _Watch(counter)
+        except Refused as refused:
+            counter.close()
+            refusals.append(refused)
+        else:
+            passed_over = "; ".join(f"{c.source}: {r.reason}" for c, r in zip(counters, refusals))
+            return watch, {**watch.head(), "reason": passed_over}
+    return None, _refused_head(counters[0], refusals[0])
+
+
+def _refused_head(counter: Counter, refused: Refused) -> Dict[str, Any]:
+    return {
+        "source": counter.source,
+        "scope": counter.scope,
+        "provenance": None,
+        "status": refused.status.value,
+        "reason": refused.reason,
+        "remedy": refused.remedy,
+        "device": {},
+        "update_period_s": None,
+    }
+
+
+def _as_json(window: EnergyWindow) -> Dict[str, Any]:
+    """Return a window without its turn, which the driver knows."""
+    data = dataclasses.asdict(window)
+    del data["turn"]
+    return {**data, "status": window.status.value}

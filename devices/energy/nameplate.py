@@ -41,9 +41,10 @@ class Nameplate:
         }
 
     def window(self, circumstances: Circumstances, cpu_s: float) -> EnergyWindow:
-        """Return the estimate for a window in which this process used ``cpu_s`` of processor time; ``turn`` is left at 0.
+        """Return the estimate for a window in which this process used ``cpu_s`` of processor time.
 
-        ``u_joules`` is ln(2)/2 of the estimate: a factor of two either way is two standard deviations of the logarithm.
+        ``turn`` is left at 0. ``u_joules`` is ln(2)/2 of the estimate: a factor of two either way
+        is two standard deviations of the logarithm.
         """
         window = EnergyWindow(
             0, circumstances.steps, circumstances.started_at, circumstances.seconds, EnergyStatus.INDICATIVE

@@ -7,10 +7,10 @@ A counter is updated every so often; between updates it shows an old value. Thre
 - slower (NVML, 100 ms): the energy between the first and the last update that were seen inside the window, times the
   window's length over the time between these two.
 
-The third takes nothing from outside the window, where the device may be idle. In a simulation of a counter updated every
-100 ms and polled every 50 ms, over windows of 2.1 s in which a steady load began and ended with the window, it was off
-by 0.2 +- 0.9 %; reading at the edges by -1.9 +- 1.1 %, and interpolating at the edges between updates by -1.4 +- 0.6 %,
-a bias that repeats do not show.
+The third takes nothing from outside the window, where the device may be idle. In a simulation of a counter updated
+every 100 ms and polled every 50 ms, over windows of 2.1 s with which a steady load began and ended, it was off by
+0.2 +- 0.9 %; reading at the edges by -1.9 +- 1.1 %, and interpolating at the edges between updates by -1.4 +- 0.6 %, a
+bias that repeats do not show.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def judge(stretch: Stretch, traits: Traits, circumstances: Circumstances) -> Ene
         turn=0,
         steps=circumstances.steps,
         started_at=circumstances.started_at,
-        seconds=stretch.seconds or circumstances.seconds,
+        seconds=circumstances.seconds if stretch.failure else stretch.seconds,
         status=EnergyStatus.OK if n_updates >= ENOUGH_UPDATES else EnergyStatus.INDICATIVE,
         n_updates=n_updates if stretch.first else None,
         wraps=stretch.last.wraps - stretch.first.wraps if stretch.first and stretch.last else 0,
@@ -193,7 +193,7 @@ def _no_figure(stretch: Stretch, traits: Traits, circumstances: Circumstances, n
     if traits.scope in _OF_THE_HOST and foreign_cpu > FOREIGN_CPU:
         return (
             EnergyStatus.SHARED_DEVICE,
-            f"others used {foreign_cpu:.0%} of the machine's processor time in this window; at most {FOREIGN_CPU:.0%} passes",
+            f"others used {foreign_cpu:.0%} of the machine's processor time in this window, {FOREIGN_CPU:.0%} may",
         )
     if n_updates < LEAST_UPDATES:
         return EnergyStatus.TOO_SHORT, _what_would_do(stretch, traits, n_updates)
@@ -202,7 +202,8 @@ def _no_figure(stretch: Stretch, traits: Traits, circumstances: Circumstances, n
 
 def _what_would_do(stretch: Stretch, traits: Traits, n_updates: int) -> str:
     """Say how many updates there were, and how long a window has enough."""
-    seen = f"{n_updates} updates of the counter in {stretch.seconds:.2g} s, {LEAST_UPDATES} are needed"
+    seconds = f"{stretch.seconds:.1f}" if stretch.seconds >= 1 else f"{stretch.seconds:.2g}"
+    seen = f"{n_updates} updates of the counter in {seconds} s, {LEAST_UPDATES} are needed"
     period_s = traits.period_s
     if n_updates:  # updates that this window missed are missed in a longer one, too
         period_s = max(period_s or 0.0, stretch.seconds / (n_updates + 1))

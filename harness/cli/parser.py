@@ -36,8 +36,10 @@ def make() -> argparse.ArgumentParser:
     _add_plan(commands)
     _add_show(commands)
     _add_report(commands)
+    _add_energy(commands)
     _add_list(commands)
     _add_doctor(commands)
+    _add_selftest(commands)
     return parser
 
 
@@ -170,6 +172,29 @@ def _add_report(commands: _Commands[argparse.ArgumentParser]) -> None:
     )
 
 
+def _add_energy(commands: _Commands[argparse.ArgumentParser]) -> None:
+    parser = _add(commands, "energy", "energy", "work with the energy of a run")
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    importing = _add(actions, "import", "energy", "match a wall meter's log with the bursts of a run")
+    importing.add_argument("run", metavar="RUN", help="run folder")
+    importing.add_argument(
+        "log", metavar="LOG.csv", help="CSV with a header, such as time,power_w or timestamp,energy_wh"
+    )
+    importing.add_argument(
+        "--offset", type=float, default=0.0, metavar="SECONDS", help="added to the log's times; default 0"
+    )
+    importing.add_argument(
+        "--scope", default="node_ac", choices=("node_ac", "platform", "gpu_board", "cpu_package"),
+        help="what the meter feeds; default: the whole node",
+    )  # fmt: skip
+    importing.add_argument("--time", metavar="COLUMN", help="column of times: ISO 8601 with offset, or Unix seconds")
+    figure = importing.add_mutually_exclusive_group()
+    figure.add_argument("--power", metavar="COLUMN", help="column of power; watts unless its name ends in another unit")
+    figure.add_argument(
+        "--energy", metavar="COLUMN", help="column of a counter; watt-hours unless its name ends in another unit"
+    )
+
+
 def _add_list(commands: _Commands[argparse.ArgumentParser]) -> None:
     parser = _add(commands, "list", "list", "list what can be measured")
     parser.add_argument("what", choices=("workloads", "devices"))
@@ -181,3 +206,14 @@ def _add_doctor(commands: _Commands[argparse.ArgumentParser]) -> None:
         commands, "doctor", "doctor", "look at this machine: what is missing, what will disturb, how to mend it"
     )
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+
+
+def _add_selftest(commands: _Commands[argparse.ArgumentParser]) -> None:
+    parser = _add(
+        commands, "selftest", "selftest",
+        "measure this machine: its false alarms, the least difference that it can see, the harness's own cost",
+    )  # fmt: skip
+    parser.add_argument("-d", "--device", default="cpu", metavar="NAME", help="a device; default: cpu")
+    parser.add_argument("-o", "--output", metavar="DIR", help="run folder; one that holds a self-test is resumed")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.set_defaults(retry=False, identify=False)

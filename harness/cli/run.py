@@ -13,9 +13,9 @@ from siderostat.cli import plan as plan_command
 from siderostat.cli import report as report_command
 from siderostat.cli.sweep import make_plan, refuse_flags
 from siderostat.errors import DONE, FINISHED_WITH_FAILURES, BadValue, Interrupted, NothingMeasured, RunFolderError
-from siderostat.plan import GRADES
+from siderostat.plan import GRADES, Plan
 from siderostat.record import FAILURES, Reason, Record, Status
-from siderostat.store import OpenRun
+from siderostat.store import OpenRun, Run
 
 _RUNS = Path("siderostat-runs")
 
@@ -29,18 +29,33 @@ def main(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     """
     if arguments.dry_run:
         return plan_command.describe(make_plan(arguments), arguments.json)
-    folder = _folder(arguments)
-    with OpenRun(folder) as run:
-        for warning in run.warnings:
-            print(f"siderostat: {warning}", file=sys.stderr)
-        try:
-            _work(run, arguments, words)
-        except KeyboardInterrupt:
-            raise Interrupted(
-                f"interrupted; {len(run.records)} records are safe: siderostat run --resume {folder}"
-            ) from None
-        written = report_command.write([run], folder / "report")
+    with OpenRun(_folder(arguments)) as run:
+        _measure(run, arguments, words)
+        written = report_command.write([run], run.folder / "report")
         return _conclude(run, written["report.html"], arguments.json)
+
+
+def measure_into(folder: Path | None, plan: Plan, arguments: argparse.Namespace, words: Sequence[str]) -> Run:
+    """Measure a plan into a folder, a new one if it is None; go on with what is there.
+
+    Raises:
+        RunFolderError: if the folder holds another run.
+        Interrupted: on SIGINT and SIGTERM.
+    """
+    with OpenRun(_laid_out(folder, plan)) as run:
+        _measure(run, arguments, words)
+        return run
+
+
+def _measure(run: OpenRun, arguments: argparse.Namespace, words: Sequence[str]) -> None:
+    for warning in run.warnings:
+        print(f"siderostat: {warning}", file=sys.stderr)
+    try:
+        _work(run, arguments, words)
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"interrupted; {len(run.records)} records are safe: siderostat run --resume {run.folder}"
+        ) from None
 
 
 def _folder(arguments: argparse.Namespace) -> Path:
@@ -54,9 +69,13 @@ def _folder(arguments: argparse.Namespace) -> Path:
             raise BadValue("--resume goes on with the plan in its folder; leave -o and the sweep file out")
         refuse_flags(arguments, "--resume goes on with the plan in its folder")
         return Path(arguments.resume)
-    plan = make_plan(arguments)
+    return _laid_out(Path(arguments.output) if arguments.output else None, make_plan(arguments))
+
+
+def _laid_out(folder: Path | None, plan: Plan) -> Path:
+    """Return the folder of a plan, new or with what is measured of it."""
     now = provenance.utc_now()
-    folder = Path(arguments.output) if arguments.output else _RUNS / now.replace(":", "-").removesuffix("Z")
+    folder = folder or _RUNS / now.replace(":", "-").removesuffix("Z")
     if (folder / "plan.json").is_file():
         if not store.Run(folder).plan.same_work(plan):
             raise RunFolderError(

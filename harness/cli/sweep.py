@@ -13,7 +13,6 @@ from siderostat.errors import BadValue
 from siderostat.plan import GRADES, Plan
 from siderostat.record import CAPACITY, QUALITY, THROUGHPUT, TIME_TO_QUALITY, Protocol
 
-_MEMORY_SHARE = 0.9  # of the free memory that a worker may allocate
 _TOUR_BUDGET_S = 100.0  # so that the tour and its report end within two minutes on a slow machine too
 _AXIS_FLAGS = {
     "variants": "variant", "modes": "mode", "frameworks": "framework", "sizes": "size", "precisions": "precision",
@@ -61,7 +60,7 @@ def _burst_s(arguments: argparse.Namespace) -> float:
 
 def _memory_bytes(arguments: argparse.Namespace) -> int:
     """Return what the workers that are alive together may allocate."""
-    free = int(_MEMORY_SHARE * provenance.available_memory_bytes())
+    free = provenance.worker_memory_bytes()
     return min(free, config.parse_bytes(arguments.memory, "--memory: ")) if arguments.memory else free
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from siderostat import worker
 from siderostat.devices.base import DeviceAdapter, OutOfCapacity, Program, Window
+from siderostat.devices.energy import Meters
 from siderostat.record import Attempt, Protocol, Reason
 from siderostat.workloads.base import BadInput, Feed
 from tests.records import cell
@@ -47,6 +48,7 @@ def bench(step_s, **protocol) -> worker.Bench:
     made.attempt = Attempt(cell(), 0, 0, protocol=Protocol(**protocol))
     made.device = Device("", {})
     made._program = Scripted(step_s)
+    made._meters, made._is_metered = Meters([]), False
     return made
 
 
@@ -91,10 +93,35 @@ def test_blocks_grow_so_that_a_tiny_step_is_not_stored_a_million_times():
 
 def test_a_burst_times_the_blocks_it_is_told():
     made = bench(lambda n: 0.01)
-    answer = made.burst(block_steps=4, samples=3)
+    answer = made.burst(block_steps=4, samples=3, pids=[])
     assert answer["seconds"] == pytest.approx([0.04] * 3)
     assert made._program.calls == [4, 4, 4]
     assert answer["load"]["wall_s"] > 0
+
+
+def test_steps_that_lead_in_are_run_and_not_timed():
+    made = bench(lambda n: 0.1, lead_s=0.5)
+    answer = made.burst(block_steps=2, samples=1, pids=[])
+    assert made._program.calls == [2, 2, 2, 2]
+    assert answer["seconds"] == pytest.approx([0.2])
+
+
+def test_a_device_that_holds_its_clock_down_is_waited_for(monkeypatch):
+    naps = []
+    monkeypatch.setattr(worker.time, "sleep", naps.append)
+    made = bench(lambda n: 0.01)
+    hot = iter([True, True, False])
+    made.device.is_throttled = lambda: next(hot)
+    answer = made.burst(1, 1, [])
+    assert len(naps) == 2 and answer["load"]["cooled"] == 2 and answer["flags"] == []
+    made.device.is_throttled = lambda: True
+    assert made.burst(1, 1, [])["flags"] == ["throttled"]
+
+
+def test_another_process_on_the_device_is_contention():
+    made = bench(lambda n: 0.01)
+    made.device.other_pids = lambda ours: [4711]
+    assert "contended" in made.burst(1, 1, [])["flags"]
 
 
 def words(error):

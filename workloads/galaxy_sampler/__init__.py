@@ -9,6 +9,8 @@ from typing import Any, ClassVar, Dict, Mapping, Sequence, Tuple
 import numpy as np
 
 from siderostat.workloads.base import (
+    LOOSE_TENSORS,
+    SHARED_WEIGHTS,
     Exam,
     Feed,
     Findings,
@@ -59,6 +61,7 @@ class GalaxySampler(Workload):
     item = "galaxy image"
     modes = ("sample", "train")
     frameworks = ("torch", "tensorflow")
+    precisions = ("fp32", "tf32", "bf16", "fp16")
     variants: ClassVar[Mapping[str, Mapping[str, Size]]] = {
         "incremental": {"paper": _NETWORK},
         "naive": {"paper": _NETWORK},
@@ -105,6 +108,16 @@ class GalaxySampler(Workload):
     def make_part(self, spec: Spec, part: int) -> None:
         """Draw and cache one part of the images; return at once where it is there."""
         _image_set(spec).make_part(part)
+
+    def needs(self, spec: Spec) -> Tuple[str, ...]:
+        """Return what one formulation of sampling, or training, cannot do without.
+
+        The flow is trained on what the encoder of the other phase makes; PyTorch's incremental sampler keeps its pieces
+        where modules do not look.
+        """
+        if spec.mode == "train":
+            return (SHARED_WEIGHTS,)
+        return (LOOSE_TENSORS,) if spec.framework == "torch" and spec.variant == "incremental" else ()
 
     def flops_per_item(self, spec: Spec) -> float | None:
         """Return operations per image, convolutions and dense layers only.

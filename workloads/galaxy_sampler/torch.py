@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Callable, ContextManager, Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -23,7 +24,13 @@ from siderostat.workloads.galaxy_sampler.layers import (
     WIDTH,
 )
 from siderostat.workloads.galaxy_shape.layers import KERNEL, convolutions, flat_features
-from siderostat.workloads.galaxy_shape.torch import HalvingConv2d, PixelPReLU
+from siderostat.workloads.galaxy_shape.torch import HalvingConv2d, PixelPReLU, in_full
+
+
+def all_in_full(x: Tensor) -> ContextManager[Any]:
+    """Switch autocast off where ``x`` is: a flow feeds its results back to itself hundreds of times, errors and all."""
+    kind = x.device.type
+    return torch.autocast(kind, enabled=False) if kind in ("cpu", "cuda") else contextlib.nullcontext()
 
 
 class DoublingConv2d(nn.ConvTranspose2d):
@@ -65,7 +72,7 @@ class Encoder(nn.Module):
         # Channels last, as Keras flattens, so that weights pass from one framework to the other.
         features = self.dense(features.permute(0, 2, 3, 1).flatten(1))
         features = self.prelu(features[:, :, None, None]).flatten(1)
-        return self.mean(features), F.softplus(self.scale(features)) + LEAST_SCALE
+        return in_full(self.mean(features)), F.softplus(in_full(self.scale(features))) + LEAST_SCALE
 
     def normalise(self, mean: np.ndarray, variance: np.ndarray) -> None:
         """Set the statistics of the images to train on, shapes (6,)."""
@@ -104,7 +111,7 @@ class Decoder(nn.Module):
         features = self.first_prelu(self.first(latents)[:, :, None, None]).flatten(1)
         # Channels last, as Keras reshapes.
         features = self.second(features).view(-1, SEED_SIDE, SEED_SIDE, UPWARDS[0]).permute(0, 3, 1, 2)
-        return torch.sigmoid(self.last(self.upward(self.second_prelu(features.contiguous()))))
+        return torch.sigmoid(in_full(self.last(self.upward(self.second_prelu(features.contiguous())))))
 
 
 class MaskedLinear(nn.Linear):
@@ -143,6 +150,10 @@ class Flow(nn.Module):
 
     def noise(self, latents: Tensor) -> Tuple[Tensor, Tensor]:
         """Return the noise that gives ``latents``, (batch, 32), and log |d noise / d latents|, (batch,)."""
+        with all_in_full(latents):
+            return self._noise(latents)
+
+    def _noise(self, latents: Tensor) -> Tuple[Tensor, Tensor]:
         x, log_determinant = latents, torch.zeros_like(latents[:, 0])
         for number, block in enumerate(reversed(self.blocks)):
             if number:
@@ -288,7 +299,9 @@ class GalaxySampling(nn.Module):
         Args:
             numbers: of the galaxies, shape (n,); only how many there are counts, and on which device.
         """
-        latents = self.sampler(torch.randn(numbers.shape[0], LATENTS, device=numbers.device))
+        noise = torch.randn(numbers.shape[0], LATENTS, device=numbers.device)
+        with all_in_full(noise):
+            latents = self.sampler(noise)
         return self.decoder(latents), latents
 
 

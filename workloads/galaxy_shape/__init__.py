@@ -9,6 +9,7 @@ from typing import Any, Callable, ClassVar, Dict, Mapping, Sequence, Tuple
 import numpy as np
 
 from siderostat.workloads.base import (
+    UPDATE_HOOKS,
     BadInput,
     Exam,
     Feed,
@@ -52,6 +53,7 @@ class GalaxyShape(Workload):
     item = "galaxy image"
     modes = ("train", "infer")
     frameworks = ("torch", "tensorflow")
+    precisions = ("fp32", "tf32", "bf16", "fp16")
     variants: ClassVar[Mapping[str, Mapping[str, Size]]] = {
         "dnn": {"paper": Size(parameters=1517217, trainable=1517205)},
         "bnn": {"paper": Size(parameters=2726241, trainable=2726229)},
@@ -104,6 +106,11 @@ class GalaxyShape(Workload):
     def make_part(self, spec: Spec, part: int) -> None:
         """Draw and cache one part of the images; return at once where it is there."""
         data.image_set(spec).make_part(part)
+
+    def needs(self, spec: Spec) -> Tuple[str, ...]:
+        """Return what only training with a clipped gradient or a rising learning rate needs, in PyTorch."""
+        is_gentle = spec.framework == "torch" and spec.mode == "train" and any(_gentleness(spec))
+        return (UPDATE_HOOKS,) if is_gentle else ()
 
     def flops_per_item(self, spec: Spec) -> float | None:
         """Return operations per image, convolutions and dense layer only; training is three times the forward pass.

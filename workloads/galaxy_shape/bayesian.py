@@ -72,7 +72,7 @@ class BayesianConv2d(nn.Module):
             return F.conv2d(x, self.kernel.loc + self.kernel.perturbation(), self.bias, self._stride)
         out = F.conv2d(x, self.kernel.loc, self.bias, self._stride)
         flipped = F.conv2d(x * _signs(x, x.shape[1]), self.kernel.perturbation(), None, self._stride)
-        return out + flipped * _signs(x, out.shape[1])
+        return out + flipped * _signs(flipped, flipped.shape[1])
 
 
 class BayesianLinear(nn.Module):
@@ -90,7 +90,7 @@ class BayesianLinear(nn.Module):
             return F.linear(x, self.kernel.loc + self.kernel.perturbation(), self.bias)
         signs_in = _signs(x, x.shape[1]).flatten(1)
         flipped = F.linear(x * signs_in, self.kernel.perturbation())
-        return F.linear(x, self.kernel.loc, self.bias) + flipped * _signs(x, flipped.shape[1]).flatten(1)
+        return F.linear(x, self.kernel.loc, self.bias) + flipped * _signs(flipped, flipped.shape[1]).flatten(1)
 
 
 def divergence(network: nn.Module) -> Tensor:

@@ -19,6 +19,11 @@ DIAGONAL_SHIFT = 1e-5  # TensorFlow Probability's FillScaleTriL
 TRAINING_IMAGES = 8000  # of the paper
 
 
+def in_full(x: Tensor) -> Tensor:
+    """Return what layers under autocast computed in 16 bits in 32, for what comes after them; all else as it is."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
 class PixelPReLU(nn.Module):
     """PReLU with one slope per channel and pixel, 0 at the start, as Keras has it.
 
@@ -35,7 +40,8 @@ class PixelPReLU(nn.Module):
         """Apply to ``x`` of shape (batch, channels, side, side)."""
         # Of the forms that every device has: in a training step on a CPU 5 to 16 % faster than torch.where. torch's
         # own PReLU on the flattened input is no more than 10 % faster still, and PopTorch refuses it.
-        return F.relu(x) - self.slope * F.relu(-x)
+        # Under autocast the slope is rounded as torch's own PReLU does it: activations stay in 16 bits.
+        return F.relu(x) - self.slope.to(x.dtype) * F.relu(-x)
 
 
 class HalvingConv2d(nn.Conv2d):
@@ -84,7 +90,7 @@ class GalaxyNetwork(nn.Module):
         """
         features = self.blocks(self.normalisation(images))
         # Channels last, as Keras flattens, so that weights pass from one framework to the other.
-        head = self.dense(features.permute(0, 2, 3, 1).flatten(1))
+        head = in_full(self.dense(features.permute(0, 2, 3, 1).flatten(1)))
         return head[:, :LABELS], lower_triangle(head[:, LABELS:])
 
     def normalise(self, mean: np.ndarray, variance: np.ndarray) -> None:
