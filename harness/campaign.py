@@ -181,7 +181,7 @@ class _Campaign:
         return not self._is_wide(attempt, records) or self._is_used_up(records)
 
     def _is_wide(self, attempt: Attempt, records: Sequence[Record]) -> bool:
-        """Say whether the interval is wider than aimed at: that of the ratio where there is one, else that of the time."""
+        """Say whether the interval, of the ratio where there is one, else of the time, is wider than aimed at."""
         if attempt.reference == attempt.cell.key():
             return False  # as far as the ratios of the others go
         if attempt.reference is None:

@@ -15,6 +15,7 @@ from typing import Any
 from siderostat import contention, devices, provenance
 from siderostat.child import Child, Lost
 from siderostat.devices.cpu import usable_cores
+from siderostat.record import Provenance
 
 _ASK_S = 60.0
 _LOOK_S = 1.0
@@ -54,12 +55,22 @@ def describe_device(name: str) -> tuple[dict[str, Any], str]:
     Returns:
         What it says, and the reason why it is not available (empty where it is).
     """
+    try:
+        return _ask({"do": "describe", "device": name}), ""
+    except Lost as lost:
+        return {}, lost.detail
+
+
+def _ask(request: dict[str, Any]) -> dict[str, Any]:
+    """Ask a worker of its own.
+
+    Raises:
+        Lost: if it cannot answer.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        child = Child(Path(folder) / "describe.log")
+        child = Child(Path(folder) / "ask.log")
         try:
-            return child.ask({"do": "describe", "device": name}, _ASK_S), ""
-        except Lost as lost:
-            return {}, lost.detail
+            return child.ask(request, _ASK_S)
         finally:
             child.end()
 
@@ -80,6 +91,24 @@ def _devices() -> Iterator[Finding]:
             yield Finding("note", f"device {kind} is not available: {missing}")
         else:
             yield Finding("ok", f"device {kind}: " + ", ".join(f"{key} {value}" for key, value in about.items()))
+            yield from _meters(kind)
+
+
+def _meters(kind: str) -> Iterator[Finding]:
+    """Say from what the energy of a device can be read, or why it cannot."""
+    if devices.adapter(kind).provenance is not Provenance.MEASURED:
+        return
+    try:
+        meters = _ask({"do": "meters", "device": kind})["energy"]
+    except Lost as lost:
+        yield Finding("note", f"energy of {kind}: {lost.detail}")
+        return
+    for meter in meters:
+        if meter["provenance"] is None:
+            yield Finding("note", f"energy of {kind}: {meter['status']}: {meter['reason']}", meter["remedy"])
+        else:
+            period = f", updated every {meter['update_period_s']:.3g} s" if meter["update_period_s"] else ""
+            yield Finding("ok", f"energy of {kind}: {meter['source']}, scope {meter['scope']}{period}")
 
 
 def _room() -> Iterator[Finding]:
@@ -147,5 +176,3 @@ def _hardware() -> Iterator[Finding]:
     resolution = time.get_clock_info("perf_counter").resolution
     level = "ok" if resolution <= 1e-6 else "disturbs"
     yield Finding(level, f"the clock resolves {resolution * 1e9:g} ns")
-    if Path("/dev/nvidiactl").exists():
-        yield Finding("note", "an NVIDIA GPU is here, and this version has no adapter for it")

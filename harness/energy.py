@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from siderostat.record import Cell, Energy, EnergyStatus, EnergyWindow, Provenance, Record, Status
+from siderostat.record import ENOUGH_UPDATES, Cell, Energy, EnergyStatus, EnergyWindow, Provenance, Record, Status
 from siderostat.stats import CONFIDENCE, Estimate, counted, measured_bursts
 
 LEAST_WINDOWS = 5
@@ -22,7 +22,6 @@ CALIBRATION = (
     0.05  # assumed half-width of a meter's scale error: equally likely anywhere within it, so u is this / sqrt 3
 )
 BAND = 2.0  # an estimate from activity and a nameplate is right within this factor
-PUBLISHABLE_UPDATES = 100
 PROCUREMENT_S = 60.0  # shortest window that MLPerf Power accepts
 GOOD = (EnergyStatus.OK, EnergyStatus.INDICATIVE)
 DIRECTNESS = (Provenance.MEASURED, Provenance.ESTIMATED, Provenance.EMULATED, Provenance.MODELLED, None)
@@ -92,13 +91,16 @@ class PerItem:
         """What the figure is good for: ``indicative``, ``publishable``, ``procurement``; None: nothing was measured."""
         if self.joules_per_item is None or self.provenance is not Provenance.MEASURED:
             return None
-        if self.u95 is None or (self.least_updates or 0) < PUBLISHABLE_UPDATES:
+        if self.u95 is None or (self.least_updates or 0) < ENOUGH_UPDATES:
             return EnergyStatus.INDICATIVE.value
         return "procurement" if (self.least_window_s or 0) >= PROCUREMENT_S else "publishable"
 
     @property
     def estimate(self) -> Estimate | None:
-        """The figure with its interval; of an estimated one the band of a factor of two. None: there is no figure."""
+        """The figure with its interval; of an estimated one the band of a factor of two. None: there is no figure.
+
+        An interval that reaches below 0 is cut off there, since no item gives energy back.
+        """
         x = self.joules_per_item
         if x is None:
             return None
@@ -106,7 +108,7 @@ class PerItem:
             return Estimate(x, x / BAND, x * BAND, self.n_processes)
         if self.u95 is None:
             return Estimate(x, None, None, self.n_processes)
-        return Estimate(x, x - self.u95, x + self.u95, self.n_processes)
+        return Estimate(x, max(0.0, x - self.u95), x + self.u95, self.n_processes)
 
 
 @dataclass(frozen=True)

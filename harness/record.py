@@ -162,11 +162,15 @@ class Burst:
     sensors: Dict[str, float] = field(default_factory=dict)  # of the device, read after the last block
 
 
+LEAST_UPDATES = 20  # of a meter in a window; fewer: no joules
+ENOUGH_UPDATES = 100  # for a figure to be published
+
+
 class EnergyStatus(str, Enum):
     """What became of a measurement of energy. Only the first two carry joules that may be compared."""
 
-    OK = "ok"  # at least 100 updates of the counter in each window
-    INDICATIVE = "indicative"  # at least 20
+    OK = "ok"  # at least ENOUGH_UPDATES in the window
+    INDICATIVE = "indicative"  # at least LEAST_UPDATES
     TOO_SHORT = "too_short"
     NO_PERMISSION = "no_permission"
     UNSUPPORTED = "unsupported"

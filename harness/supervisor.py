@@ -25,6 +25,7 @@ from siderostat.record import (
     Cell,
     Energy,
     Look,
+    Protocol,
     Provenance,
     Quality,
     Record,
@@ -35,6 +36,9 @@ IDLE_S = 10.0  # how long a device that does nothing is watched
 _FAREWELL_S = 5.0  # how long a worker that has finished may take to leave
 _MOST_SAMPLES = 64  # of a burst: a longer one has longer blocks
 _COMMON = 16  # a comparison has one block for all, unless that makes the blocks of one so many times as long as needed
+_MARGIN = (
+    1.25  # bursts that are windows of energy are planned so much longer: steps may be faster later than in warm-up
+)
 _PROBE_STEPS = 2  # after the first step, whose memory for the optimiser's state is there from the second on
 
 
@@ -89,9 +93,15 @@ class Measurement:
 
     def idle(self, seconds: float) -> None:
         """Have the device's power read while it does nothing."""
+        started_at = time.time()
         answer = self._ask({"do": "idle", "seconds": seconds})
         if answer is not None:
-            self._note_energy(0, answer["energy"])
+            unread = {"steps": 0, "started_at": started_at, "seconds": seconds}
+            windows = [
+                {**unread, "status": meter["status"]} if window is None else window
+                for meter, window in zip(self._energy, answer["energy"], strict=True)
+            ]
+            self._note_energy(0, windows)
 
     def _note_energy(self, turn: int, windows: Sequence[dict[str, Any] | None]) -> None:
         """Keep the windows of one burst, one for each meter; None where the meter could not be read at all."""
@@ -244,11 +254,16 @@ def probe(attempt: Attempt, start: Callable[[Attempt], Child]) -> Record:
 
 
 def idle(attempt: Attempt, start: Callable[[Attempt], Child]) -> Record | None:
-    """Read the power of a device that does nothing; None where it has no meter."""
+    """Read the power of a device that does nothing.
+
+    None where it has no meter, unless bursts are so long that a wall meter's log, imported later, can be matched.
+    """
     measurement = Measurement(attempt)
     try:
         measurement.prepare(start)
-        if not any(meter["status"] == "ok" for meter in measurement.head.get("energy", [])):
+        meters = measurement.head.get("energy", [])
+        is_long = attempt.protocol.burst_s > Protocol.burst_s
+        if not is_long and not any(meter["provenance"] == Provenance.MEASURED.value for meter in meters):
             return None
         measurement.idle(IDLE_S)
     finally:
@@ -273,9 +288,10 @@ def _rhythms(alive: Sequence[Measurement], known: Callable[[Attempt], Rhythm | N
     for one in alive:
         protocol, step_s = one.attempt.protocol, one.head["step_s"]
         block = largest if is_common else one.head["block_steps"]
-        while protocol.burst_s > _MOST_SAMPLES * block * step_s:
+        burst_s = protocol.burst_s * (_MARGIN if protocol.burst_s > Protocol.burst_s else 1.0)
+        while burst_s > _MOST_SAMPLES * block * step_s:
             block *= 2
-        fill = math.ceil(protocol.burst_s / (block * step_s))
+        fill = math.ceil(burst_s / (block * step_s))
         rhythms.append(known(one.attempt) or Rhythm(block, max(protocol.burst_samples, fill)))
     return rhythms
 

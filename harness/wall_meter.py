@@ -25,13 +25,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 from siderostat.errors import BadValue
-from siderostat.record import IDLE, Energy, EnergyStatus, EnergyWindow, Provenance, Record
+from siderostat.record import (
+    ENOUGH_UPDATES,
+    IDLE,
+    LEAST_UPDATES,
+    Energy,
+    EnergyStatus,
+    EnergyWindow,
+    Provenance,
+    Record,
+)
 from siderostat.stats import measured_bursts
 
 FILE = "wall_meter.jsonl"
 SOURCE, NODE = "wall_meter", "node_ac"
-LEAST_UPDATES = 20  # of the meter in a window; fewer: no figure
-ENOUGH_UPDATES = 100  # fewer: indicative
 GAP = 3  # times the usual time between two samples: longer without one is a gap
 POWER_W = {"w": 1.0, "watt": 1.0, "watts": 1.0, "mw": 1e-3, "kw": 1e3}
 ENERGY_J = {"wh": 3.6e3, "kwh": 3.6e6, "mwh": 3.6, "j": 1.0, "joule": 1.0, "joules": 1.0, "kj": 1e3}

@@ -4,6 +4,7 @@ It speaks JSON, one object a line, over one socket; what frameworks print goes t
 socket closes, so it cannot outlive its driver. Requests and answers::
 
     {"do": "describe", "device": ...}          -> what the device says of itself
+    {"do": "meters", "device": ...}            -> {"energy": what each meter of the device is, or why it cannot be read}
     {"do": "parts", "attempt": ...}            -> {"parts": n}
     {"do": "make_part", "attempt": ..., "part": i} -> {}
     {"do": "prepare", "attempt": ...}          -> times, settings, meters of energy and the block size that suits
@@ -309,6 +310,8 @@ class Session:
         what = request["do"]
         if what == "describe":
             return devices.load(request["device"]).describe()
+        if what == "meters":
+            return {"energy": _meters_of(request["device"])}
         if "attempt" in request:
             self._bench = Bench(Attempt.from_dict(request["attempt"]))
         bench = self._bench
@@ -327,6 +330,16 @@ class Session:
         if what == "look":
             return bench.look()
         return bench.finish()
+
+
+def _meters_of(name: str) -> List[Dict[str, Any]]:
+    device = devices.load(name)
+    device.describe()
+    meters = Meters(device.counters())
+    try:
+        return meters.open()
+    finally:
+        meters.close()
 
 
 def _last_words(error: BaseException, device: Optional[DeviceAdapter]) -> Dict[str, Any]:

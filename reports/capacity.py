@@ -34,15 +34,21 @@ def section(runs: Sequence[RunData]) -> Section | None:
     ]
     if not found:
         return None
+    sentences = [sentence(edge) for _, edge, _ in found]
     parts = [
-        Part("The largest batch that fits", table=_table([(name, edge) for name, edge, _ in found]), notes=_notes()),
+        Part(
+            "The largest batch that fits",
+            sentences,
+            table=_table([(name, edge) for name, edge, _ in found]),
+            notes=_notes(),
+        ),
         *(
             Part(_series(name, edge), charts=_charts(edge, run.records))
             for name, edge, run in found
             if edge.fits is not None
         ),
     ]
-    return Section("capacity", "Capacity", parts, [sentence(edge) for _, edge, _ in found])
+    return Section("capacity", "Capacity", parts, sentences)
 
 
 def sentence(edge: Edge) -> str:

@@ -241,7 +241,8 @@ def over_batch(points: list[dict[str, Any]], title: str, log: bool = False, rati
 def _line_at_one(title: str) -> alt.Chart:
     """Return the line on which both sides are equally fast."""
     line = alt.Chart(alt.InlineData(values=[{"value": 1.0}])).mark_rule(color=theme.MUTED, strokeDash=[4, 4])
-    return line.encode(y=alt.Y("value:Q", title=title))
+    placed: alt.Chart = line.encode(y=alt.Y("value:Q", title=title))
+    return placed
 
 
 def dressed(chart: alt.LayerChart | alt.FacetChart) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from siderostat.reports import energy, published, quality, ratios, sentences, tables
+from siderostat.reports import capacity, energy, published, quality, ratios, sentences, tables
 from siderostat.reports.environment import commands, facts, summary
 from siderostat.reports.glossary import FLAGS, PROVENANCE, STATUS, TERMS, explain
 from siderostat.reports.labels import set_title
@@ -18,6 +18,7 @@ from siderostat.reports.tables import Table
 
 SECTIONS: Sequence[Callable[[Sequence[RunData]], Section | None]] = (
     ratios.section,
+    capacity.section,
     energy.section,
 )
 """In the order of the report."""

@@ -331,7 +331,9 @@ def _name(line: Line, figure: PerItem, several: bool) -> str:
     """Return a series' name, with its meter where there are several kinds and its provenance where not measured."""
     meter = f", {figure.scope} by {figure.source}" if several else ""
     origin = figure.provenance
-    return f"{line.series}{meter}" + ("" if origin in (None, Provenance.MEASURED) else f" ({origin.value})")
+    if origin is None or origin is Provenance.MEASURED:
+        return f"{line.series}{meter}"
+    return f"{line.series}{meter} ({origin.value})"
 
 
 def _caption(known: Sequence[tuple[Line, PerItem]]) -> str:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from siderostat.stats import Case
 
 # pandas would turn a whole number beside a missing one into a float: 1.5e9 bytes, process 4711.0.
-WHOLE = ("peak_bytes", "need_bytes", "pid", "items_per_step")
+WHOLE = ("peak_bytes", "need_bytes", "pid", "items_per_step", "n_energy_windows")
 
 
 def frame(cases: Iterable[Case], grade: str = "", run: str = "") -> pd.DataFrame:
@@ -39,6 +39,6 @@ def _typed(table: pd.DataFrame) -> pd.DataFrame:
     for name in table.columns:
         if name in WHOLE:
             table[name] = table[name].astype("Int64")
-        elif name.endswith(("_s", "_low", "_high", "_per_item", "_per_s")):
+        elif name.endswith(("_s", "_low", "_high", "_per_item", "_per_s", "_u95")):
             table[name] = table[name].astype("float64")
     return table

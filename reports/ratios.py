@@ -33,7 +33,7 @@ class _Task:
 
     def name(self, side: Row) -> str:
         """Return the name of a side: framework, device, and what else differs among the sides."""
-        sides = [r for c in (*self.compared, *self.unknown) for r in (c.reference, c.row)]
+        sides = [r for pair in _sides(self.compared, self.unknown) for r in pair]
         plain = [dataclasses.replace(r, provenance="measured") for r in [side, *sides]]
         text = series(plain)[0]
         prefix = [f"{x}, " for x, y in zip(side.set_key, _sets(sides), strict=True) if len(y) > 1]
@@ -58,7 +58,7 @@ def section(runs: Sequence[RunData]) -> Section | None:
 
 def _tasks(block: Block) -> list[_Task]:
     """Return a block's comparisons by the task of the reference, in the order of its rows."""
-    keys = sorted({c.reference.set_key for c in (*block.compared, *block.unknown)})
+    keys = sorted({reference.set_key for reference, _ in _sides(block.compared, block.unknown)})
     return [
         _Task(
             _prefixed(block.title, set_title(key)),
@@ -67,6 +67,11 @@ def _tasks(block: Block) -> list[_Task]:
         )
         for key in keys
     ]
+
+
+def _sides(compared: Sequence[Compared], unknown: Sequence[Unknown]) -> list[tuple[Row, Row]]:
+    """Return reference and other side of each comparison."""
+    return [*((c.reference, c.row) for c in compared), *((u.reference, u.row) for u in unknown)]
 
 
 def _order(side: Row, ratio: Ratio) -> tuple[Any, ...]:

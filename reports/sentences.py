@@ -80,9 +80,9 @@ def drifted(run: RunData) -> str | None:
     value, *ends = (abs(x - 1) for x in (found.change.value, found.change.low, found.change.high))
     change = f"{about(value)} ({about(min(ends))} to {about(max(ends))})"
     return (
-        f"Times {verb} by {change} over the {_span(found.seconds)} of measuring: the machine was not the same throughout. "
-        "Cases were measured in turns, so that this widens their intervals rather than favours one; ratios measured in "
-        "lock-step are not affected."
+        f"Times {verb} by {change} over the {_span(found.seconds)} of measuring: the machine was not the same "
+        "throughout. Cases were measured in turns, so that this widens their intervals rather than favours one; ratios "
+        "measured in lock-step are not affected."
     )
 
 

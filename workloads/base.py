@@ -8,7 +8,6 @@ from typing import Any, Callable, ClassVar, Dict, Mapping, Optional, Sequence, T
 
 import numpy as np
 
-
 COMPLEX = "complex numbers"
 DECOMPOSITIONS = "matrix decompositions"
 FOURIER = "Fourier transforms"

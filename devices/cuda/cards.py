@@ -87,7 +87,9 @@ def find(index: str) -> Card:
     listed, trouble = _listed()
     if not (build.cuda or build.hip):
         if listed:
-            raise Unavailable(f"torch {build.version} was not built for CUDA, and cannot use the {listed[0][0].name}; {_GET_TORCH}")
+            raise Unavailable(
+                f"torch {build.version} was not built for CUDA, and cannot use the {listed[0][0].name}; {_GET_TORCH}"
+            )
         raise Unavailable(
             f"there is no GPU here that answers ({trouble}), and torch {build.version} was not built for CUDA; measure "
             f"on a machine with a GPU and its driver, with another torch: {_GET_TORCH}"

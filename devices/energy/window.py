@@ -19,10 +19,8 @@ import math
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Optional, Sequence, Tuple
 
-from siderostat.record import EnergyStatus, EnergyWindow
+from siderostat.record import ENOUGH_UPDATES, LEAST_UPDATES, EnergyStatus, EnergyWindow
 
-LEAST_UPDATES = 20  # fewer: no figure
-ENOUGH_UPDATES = 100  # fewer: indicative
 FOREIGN_CPU = 0.05  # largest share of the machine's processor time that others may have used
 POLL_S = 0.05  # between readings in a window
 _STILL_S = 1.0  # a counter that stands still for longer, and for 5 periods, is stale

@@ -10,8 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from siderostat import progress, stats
+from siderostat import progress, ratios, stats
 from siderostat.errors import DONE
+from siderostat.ratios import Ratio
 from siderostat.record import THROUGHPUT, Record
 from siderostat.stats import Case, Estimate
 from siderostat.store import Run
@@ -23,15 +24,44 @@ def main(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     for warning in run.warnings:
         print(f"siderostat: {warning}", file=sys.stderr)
     cases = stats.cases(r for r in run.records if r.attempt.cell.measure == THROUGHPUT)
+    compared = ratios.within(cases).ratios
     judged = [r for r in run.records if r.quality is not None and r.quality.looks]
     if arguments.json:
-        figures = {"cases": [_as_dict(c) for c in cases], "quality": [_quality(r) for r in judged]}
+        figures = {
+            "cases": [_as_dict(c) for c in cases],
+            "ratios": [_ratio(r) for r in compared],
+            "quality": [_quality(r) for r in judged],
+        }
         print(json.dumps({"run": str(run.folder), "grade": run.plan.grade, **figures}, indent=1))
         return DONE
     _print_table(run, cases)
+    for ratio in compared:
+        print(_compared(ratio))
     for record in judged:
         print(progress.described(record))
     return DONE
+
+
+def _ratio(ratio: Ratio) -> dict[str, Any]:
+    return {
+        "kind": ratio.kind,
+        "reference": asdict(ratio.reference),
+        "cell": asdict(ratio.cell),
+        "ratio": asdict(ratio.estimate),
+        "is_paired": ratio.is_paired,
+        "provenance": ratio.provenance and ratio.provenance.value,
+        "flags": list(ratio.flags),
+    }
+
+
+def _compared(ratio: Ratio) -> str:
+    """Return a ratio in a line."""
+    how = f"{ratio.n_cell} pairs in lock-step" if ratio.is_paired else "unpaired"
+    flags = f" ({', '.join(ratio.flags)})" if ratio.flags else ""
+    return (
+        f"{_with_interval(ratio.estimate)} times as fast, {ratio.kind} batch, {how}{flags}: "
+        f"{progress.cell_label(ratio.cell)} against {progress.cell_label(ratio.reference)}"
+    )
 
 
 def _quality(record: Record) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def test_the_run_folder_holds_every_file_of_the_design(run_folder):
     names = {p.name for p in run_folder.iterdir()}
     assert {"manifest.json", "plan.json", "records.jsonl", "logs", "report"} <= names
     assert {p.name for p in (run_folder / "report").iterdir()} == {
-        "report.html", "report.md", "report.csv", "records.csv", "quality.csv", "report.json",
+        "report.html", "report.md", "report.csv", "records.csv", "quality.csv", "ratios.csv", "report.json",
     }  # fmt: skip
 
 

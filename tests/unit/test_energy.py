@@ -72,6 +72,12 @@ def test_the_larger_of_windows_and_processes_counts():
     assert alike.u95_scatter == pytest.approx(student.ppf(0.975, 8) * np.std([78, 80, 82] * 3, ddof=1) / 40 / 3)
 
 
+def test_an_interval_ends_at_zero_however_wide_it_is():
+    wide = only(metered([40.0] * 6), metered([120.0] * 6, 1)).estimate
+    assert wide.low == 0
+    assert wide.high > 2 * wide.value
+
+
 def test_too_few_windows_are_a_figure_without_an_uncertainty_that_beats_nothing():
     found = only(metered(SIX[:4]))
     assert found.joules_per_item == pytest.approx(np.mean(SIX[:4]) / ITEMS)

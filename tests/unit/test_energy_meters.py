@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from siderostat import devices
@@ -203,6 +203,7 @@ BOARDS = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(board=BOARDS, periods=st.floats(60.0, 300.0), share=st.floats(0.4, 0.6))
 def test_windows_add_up(board, periods, share):
     traits = Traits("gpu_board", board.period_s)
@@ -216,6 +217,7 @@ def test_windows_add_up(board, periods, share):
     assert whole.seconds == pytest.approx(before.seconds + after.seconds)
 
 
+@settings(deadline=None)
 @given(board=BOARDS, periods=st.floats(25.0, 300.0))
 def test_the_error_of_a_steady_load_is_within_one_over_the_number_of_updates(board, periods):
     judged = window(board.watched(100.0, 100.0 + periods * board.period_s), Traits("gpu_board", board.period_s))
@@ -223,6 +225,7 @@ def test_the_error_of_a_steady_load_is_within_one_over_the_number_of_updates(boa
     assert abs(judged.joules - true_j) <= 1.3 * judged.joules / judged.n_updates
 
 
+@settings(deadline=None)
 @given(
     events=st.lists(st.one_of(st.floats(0.0, 50.0), st.none(), st.just("fails"), st.just("falls")), max_size=150),
     period_s=st.one_of(st.none(), st.floats(1e-3, 1.0)),

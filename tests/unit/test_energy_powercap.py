@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from siderostat import devices
@@ -103,6 +103,7 @@ def test_platform_zones_of_which_it_is_not_known_whether_they_add_up_are_refused
         totals()
 
 
+@settings(deadline=None)
 @given(steps_uj=st.lists(st.integers(0, 400_000_000), max_size=30))
 def test_wraps_do_not_matter(tmp_path_factory, steps_uj):
     zone = Tree(tmp_path_factory.mktemp("wraps")).add("intel-rapl:0", "package-0", 0)

@@ -78,6 +78,14 @@ def test_the_first_stage_asks_for_a_lower_bound_of_97_5_percent_above_zero():
     assert not gate.is_suspect([x - math.log1p(0.05) - lower - 1e-6 for x in logs])
 
 
+def test_failing_asks_for_a_lower_bound_of_99_percent_above_zero():
+    fresh = series(0.0, 0.12, gate.FRESH_PAIRS)
+    lower = scipy_stats.t.ppf(0.01, len(fresh) - 1) * scipy_stats.sem(fresh)
+    assert -lower > math.log1p(gate.FLOOR)  # so that it is the bound that decides
+    assert gate.judge(FIRST, [x - lower + 1e-6 for x in fresh]).verdict is Verdict.FAIL
+    assert gate.judge(FIRST, [x - lower - 1e-6 for x in fresh]).verdict is Verdict.INCONCLUSIVE
+
+
 def test_one_pair_is_nothing_to_compare():
     found = gate.judge([0.5])
     assert found.verdict is Verdict.NOT_COMPARABLE

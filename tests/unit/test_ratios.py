@@ -104,7 +104,7 @@ def test_a_pair_whose_other_side_failed_does_not_count():
     slow, fast = group(9.0, 1)
     dead = replace(fast, status=Status.CRASH, reason=Reason.KILLED)
     found = only(*group(2.0), slow, dead, *group(2.0, 2))
-    assert found.estimate.n == 2
+    assert (found.estimate.n, found.n_reference, found.n_cell) == (2, 2, 2)
     assert found.estimate.value == pytest.approx(2)
 
 
@@ -250,6 +250,30 @@ def test_batches_are_averaged_within_rounds_so_that_what_they_share_stays_in_the
             made += lockstep([(sides[0], [0.1 * f]), (sides[1], [0.1])], i, group=f"{batch}.{i}")
     matched = [r for r in within(*made).ratios if r.kind == ratios.MATCHED]
     assert ratios.over_batches(matched).error == pytest.approx(matched[0].log.error)
+
+
+def test_a_round_that_lacks_a_batch_does_not_count_in_the_mean_over_batches():
+    """Else the mean would depend on which batches happened to be measured."""
+    made = rounds((1.0, 1.0, 1.0))
+    large = [replace(c, batch=8) for c in (ONE, TWO)]
+    made += [r for i in (0, 2) for r in lockstep([(large[0], [0.8]), (large[1], [0.1])], i, group=f"large{i}")]
+    log = ratios.over_batches([r for r in within(*made).ratios if r.kind == ratios.MATCHED])
+    assert log.n == 2
+    assert math.exp(log.value) == pytest.approx(math.sqrt(2 * 8))
+
+
+def test_paired_and_unpaired_batches_are_averaged_as_independent():
+    large = [replace(c, batch=8) for c in (ONE, TWO)]
+    alone = [
+        ok([s * f], i, of=c, reference=large[0].key())
+        for c, s in zip(large, (0.8, 0.1), strict=True)
+        for i, f in enumerate(NOISE)
+    ]
+    matched = [r for r in within(*rounds(), *alone).ratios if r.kind == ratios.MATCHED]
+    log = ratios.over_batches(matched)
+    assert [r.is_paired for r in matched] == [True, False]
+    assert log.value == pytest.approx(sum(r.log.value for r in matched) / 2)
+    assert log.error == pytest.approx(math.hypot(*(r.log.error for r in matched)) / 2)
 
 
 def test_sides_that_differ_in_the_variant_are_compared():
