@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 ENERGY_UNITS = (("kJ", 1e3), ("J", 1.0), ("mJ", 1e-3), ("µJ", 1e-6), ("nJ", 1e-9))
 POWER_UNITS = (("kW", 1e3), ("W", 1.0), ("mW", 1e-3))
-HEAD = ("Net of idle", "Mean power", "Windows", "Scope", "Source", "Provenance", "Grade", "Notes")
+HEAD = ("Net of idle", "Mean power", "Windows", "Meter", "Provenance", "Grade", "Notes")
 
 
 @dataclass(frozen=True)
@@ -217,10 +217,10 @@ def energy_table(found: Sequence[Line]) -> Table:
         "95 % intervals: of scatter the larger of that between windows and that between processes, and a calibration "
         "assumed to be within 5 %"
     )
-    return Table(head, [_table_row(line) for line in found], caption, frozenset({1, 2, 3, 4, 5}))
+    return Table(head, [_table_row(line, _reasons(found)) for line in found], caption, frozenset({1, 2, 3, 4, 5}))
 
 
-def _table_row(line: Line) -> TableRow:
+def _table_row(line: Line, reasons: Sequence[str]) -> TableRow:
     figure, row = line.figure, line.row
     if figure is None:
         why = "no meter was read" if row.time is not None else f"{row.status}: {STATUS.get(row.status, 'no timings')}"
@@ -234,10 +234,10 @@ def _table_row(line: Line) -> TableRow:
         _net(figure),
         _power(figure),
         str(figure.n_windows) if known else NOT_KNOWN,
-        *(NOT_KNOWN if text == "none" else text for text in (figure.scope, figure.source)),
+        NOT_KNOWN if figure.source == "none" else f"{figure.source}, scope {figure.scope}",
         figure.provenance.value if known and figure.provenance else NOT_KNOWN,
         figure.grade or NOT_KNOWN,
-        "; ".join(_line_notes(figure)),
+        "; ".join(_line_notes(figure, reasons)),
     ]
     return TableRow(cells, "failed" if not known else "plain" if line.measured else "open")
 
@@ -268,13 +268,13 @@ def _net(figure: PerItem) -> str:
     return NOT_KNOWN if net.status is None else _words(net.status.value)
 
 
-def _line_notes(figure: PerItem) -> Iterator[str]:
-    """Yield what must be known to read a figure."""
+def _line_notes(figure: PerItem, reasons: Sequence[str]) -> Iterator[str]:
+    """Yield what must be known to read a figure; why there is none stands below the table, under its number."""
     if figure.joules_per_item is None:
-        yield f"{figure.status.value}: {_reason(figure)}"
+        yield f"reason {reasons.index(_reason(figure)) + 1}"
         return
     if figure.provenance is Provenance.ESTIMATED:
-        yield "estimated from activity and a nameplate: within a factor of two, not ranked"
+        yield "right within a factor of two, not ranked"
         return
     if figure.u95 is None:
         yield f"no interval: {'; '.join(t for t in (figure.reason, figure.remedy) if t) or 'nothing was measured'}"
@@ -287,13 +287,20 @@ def _line_notes(figure: PerItem) -> Iterator[str]:
         yield figure.net.reason
 
 
+def _reasons(found: Sequence[Line]) -> list[str]:
+    """Return the distinct reasons why figures are missing, in the order of the table."""
+    figures = [line.figure for line in found if line.figure is not None]
+    return list(dict.fromkeys(_reason(figure) for figure in figures if figure.joules_per_item is None))
+
+
 def _notes(found: Sequence[Line]) -> list[str]:
-    """Explain the statuses that stand in the table."""
+    """Give the reasons and explain the statuses that stand in the table."""
     figures = [line.figure for line in found if line.figure is not None]
     statuses = {f.status.value for f in figures if f.joules_per_item is None}
     statuses |= {s.value for f in figures for s in f.left_out}
     statuses |= {f.net.status.value for f in figures if f.net.status is not None} - {"ok"}
-    return [f"{status}: {ENERGY[status]}" for status in ENERGY if status in statuses]
+    reasons = [f"Reason {number}: {reason}." for number, reason in enumerate(_reasons(found), start=1)]
+    return [*reasons, *(f"{status}: {ENERGY[status]}" for status in ENERGY if status in statuses)]
 
 
 def _charts(found: Sequence[Line]) -> Callable[[], Iterator[Chart]]:

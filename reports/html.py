@@ -47,10 +47,10 @@ def text(document: Document) -> str:
     )
     environment.filters["capital"] = capital
     figures = [_figures(charts(s.rows, s.curves), f"s{i}") for i, s in enumerate(document.sets)]
-    sections = [
-        [_figures(part.charts(), f"{section.name}{i}") for i, part in enumerate(section.parts)]
+    sections = {
+        section.name: [_figures(part.charts(), f"{section.name}{i}") for i, part in enumerate(section.parts)]
         for section in document.sections
-    ]
+    }
     learned = [_figures(quality_charts(part.learned), f"q{i}") for i, part in enumerate(document.learned)]
     pictures = [_pictures(part.learned) for part in document.learned]
     return environment.get_template("report.html.j2").render(

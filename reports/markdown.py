@@ -29,10 +29,12 @@ def _lines(document: Document) -> Iterator[str]:
         yield from (f"{_bold(run.name)}: {escaped(run.summary)}.", "")
     for note in [*document.notes, *document.warnings]:
         yield from (f"> {escaped(note)}", "")
-    for section in document.sections:
+    for section in (s for s in document.sections if s.is_first):
         yield from _section(section)
     for case_set in document.sets:
         yield from _case_set(case_set)
+    for section in (s for s in document.sections if not s.is_first):
+        yield from _section(section)
     for part in document.learned:
         prefix = f"{escaped(part.learned.run)}: " if part.learned.run else ""
         yield from (f"## {prefix}{escaped(part.learned.title)}", "", escaped(part.headline), "")

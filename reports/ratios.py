@@ -53,7 +53,7 @@ def section(runs: Sequence[RunData]) -> Section | None:
         headlines += [_prefixed(block.title, text) for text in said]
         if said:
             parts.append(_means_part(block, said))
-    return Section("ratios", "Comparisons", parts, headlines) if parts else None
+    return Section("ratios", "Comparisons", parts, headlines, is_first=True) if parts else None
 
 
 def _tasks(block: Block) -> list[_Task]:

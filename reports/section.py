@@ -38,3 +38,4 @@ class Section:
     title: str
     parts: list[Part]
     headlines: list[str] = field(default_factory=list)
+    is_first: bool = False

@@ -119,6 +119,8 @@ class IpuPower(Counter):
             reason = "gcipuinfo, which reads the sensors of IPUs, is not installed for this interpreter"
             raise Refused(EnergyStatus.UNSUPPORTED, reason, "install it from the Poplar SDK's driver tools")
         self._devices = self._boards.devices()
+        if not self._devices:
+            raise Refused(EnergyStatus.UNSUPPORTED, "gcipuinfo lists no IPU", "see gc-info -l")
         self._places = chosen(self._devices, self._index)
         if not self._places:
             reason = f"which of the {len(self._devices)} IPUs is in use is not known"

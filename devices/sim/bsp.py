@@ -25,7 +25,7 @@ from typing import Any, Dict, List, Sequence
 import numpy as np
 
 from siderostat.devices.sim.bands import Draws
-from siderostat.devices.sim.fusion import Group
+from siderostat.devices.sim.liveness import Group
 from siderostat.devices.sim.opgraph import Op
 from siderostat.devices.sim.partition import Plan, Product, Tiles, plan, product
 from siderostat.devices.sim.spec import Spec
@@ -81,6 +81,13 @@ def is_product(op: Op) -> bool:
     return op.kind in ("conv", "matmul") and bool(op.attributes)
 
 
+def elements_of(group: Group) -> int:
+    """Return how many elements a group of operations goes over: those it reads, where it makes fewer of them."""
+    op = group.ops[-1]
+    has_more_in = group.kind in ("reduce", "norm", "pool", "optimizer", "other")
+    return max((t.numel for t in ((*op.inputs, *op.outputs) if has_more_in else op.outputs)), default=0)
+
+
 def planned(op: Op, on: Tiles) -> Plan:
     """Return how a product is spread."""
     return plan(product(op), on)
@@ -101,11 +108,12 @@ def _products(op: Op, on: Tiles) -> Work:
 
 
 def _plain(group: Group, on: Tiles) -> Work:
-    elements = group.elements / on.count
+    elements = elements_of(group) / on.count
     vector = 1.0 if on.itemsize >= 4 else 0.5
     op = group.ops[0]
     supersteps = SUPERSTEPS.get(group.kind, SUPERSTEPS["other"])
     if group.kind == "elementwise":
+        supersteps = max(1, len(group.outputs))
         slow = sum(o.name.rstrip("_") in SLOW for o in group.ops)
         cycles = vector * (0.5 * (len(group.ops) + 2) + SLOW_CYCLES * slow)
     elif group.kind == "optimizer":
@@ -113,7 +121,7 @@ def _plain(group: Group, on: Tiles) -> Work:
     elif group.kind == "copy":
         if not op.inputs:  # a constant
             return Work()
-        return Work(exchanged_bytes=elements * on.itemsize, supersteps=supersteps)
+        return Work(exchanged_bytes=elements * on.itemsize)
     elif group.kind in ("conv", "matmul"):
         return Work(multiply_cycles=op.flops / 2 / on.macs / on.count, supersteps=2 * PRODUCT_SUPERSTEPS)
     else:

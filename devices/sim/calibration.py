@@ -17,7 +17,7 @@ KEYS = {
         "temporary_share": Key("share of a tile's memory that the operands of one product may take", least=0.01),
         "code_bytes": Key("code and state of the run time in each tile, bytes"),
         "code_product_bytes": Key("code of one distinct convolution or matrix product in each tile, bytes"),
-        "code_other_bytes": Key("code of one other distinct operation in each tile, bytes"),
+        "code_other_bytes": Key("code of one superstep of another distinct operation in each tile, bytes"),
         "imbalance": Key("memory of the fullest tile over that of the mean tile", least=1),
         "live_factor": Key("live tensors beside the trace's", least=0.01),
     },

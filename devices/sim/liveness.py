@@ -61,8 +61,8 @@ def is_elementwise(op: Op) -> bool:
 def fuse(graph: OpGraph) -> List[Group]:
     """Return the operations as a compiler would run them that joins chains of element-wise ones.
 
-    An element-wise operation joins those that make its inputs, if these are element-wise, of as many elements and of the
-    same pass, and nothing in between needs what they make. A chain runs in the place of its last member.
+    An element-wise operation joins those that make its inputs, if these are element-wise, of as many elements and of
+    the same pass, and nothing in between needs what they make. A chain runs in the place of its last member.
     """
     chains = _Chains()
     for number, op in enumerate(graph.ops):

@@ -16,7 +16,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
@@ -82,6 +82,11 @@ class Spec:
         """Return a figure that may be missing."""
         return self.figures[key].value if key in self.figures else None
 
+    def changed(self, values: Mapping[str, float]) -> Spec:
+        """Return the same specification with other values of some figures."""
+        figures = {key: replace(self.figures[key], value=value) for key, value in values.items()}
+        return replace(self, figures={**self.figures, **figures})
+
     def unchecked(self) -> List[str]:
         """Return the keys of figures that nobody compared with a source."""
         return [key for key, figure in self.figures.items() if not (figure.is_checked and figure.source)]
@@ -105,9 +110,9 @@ def find(folder: str, name: str) -> Path:
         raise SpecError(f"{name}: there is no such file")
     known = names(folder)
     close = difflib.get_close_matches(name, known, 1)
-    hint = f"; did you mean {close[0]}?" if close else ""
+    hint = f" (did you mean {close[0]}?)" if close else ""
     raise SpecError(
-        f"no {folder.rstrip("s")} is called {name!r}{hint} There are {', '.join(known)}, or name a file that ends in .toml"
+        f"no {folder.rstrip('s')} is called {name!r}{hint}; there are {', '.join(known)}, or name a file that ends in .toml"
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any, Dict, Optional
 
 from siderostat.devices.sim import bsp, kernels
 from siderostat.devices.sim.bands import Draws
-from siderostat.devices.sim.fusion import groups
+from siderostat.devices.sim.liveness import fuse
 from siderostat.devices.sim.opgraph import OpGraph
 from siderostat.devices.sim.spec import Spec, SpecError
 
@@ -53,7 +53,7 @@ def parts(
     """
     if chip.kind == "bsp-sram":
         on = bsp.tiles(chip, calibration, itemsize(precision))
-        found = bsp.seconds(bsp.work(groups(graph), on), chip, calibration, draws)
+        found = bsp.seconds(bsp.work(fuse(graph), on), chip, calibration, draws)
     else:
         found = kernels.seconds(graph, chip, calibration, framework, precision, draws, launches)
     found["framework"] = draws.of(framework, "step_s") + draws.get(framework, "call_s", 0.0) / (

@@ -1,8 +1,8 @@
 """What PyTorch's operations are: their kind, their floating-point operations, and what a chip model needs besides.
 
-A multiply-add counts as two, as in ``torch.utils.flop_counter``, which has formulas for convolutions and matrix products
-only. Element-wise operations count one per output element, whatever they compute; reductions one per input element; a
-complex number counts as one element. What else is counted:
+A multiply-add counts as two, as in ``torch.utils.flop_counter``, which has formulas for convolutions and matrix
+products only. Element-wise operations count one per output element, whatever they compute; reductions one per input
+element; a complex number counts as one element. What else is counted:
 
 =============================  ============================================================================
 batch, group, layer norm       8 per input element (mean 1, variance 3, scaling 4), 10 in the backward pass;
@@ -78,14 +78,12 @@ POOLS = (
 REDUCTIONS = _names(
     "sum mean prod amax amin aminmax max min argmax argmin var std var_mean std_mean norm linalg_vector_norm logsumexp "
     "cumsum cumprod cummax cummin logcumsumexp any all count_nonzero nansum median nanmedian mode kthvalue topk sort "
-    "nll_loss_forward nll_loss2d_forward _nested_sum trace histc _foreach_norm linalg_matrix_norm mse_loss smooth_l1_loss "
-    "huber_loss binary_cross_entropy searchsorted bucketize"
+    "nll_loss_forward nll_loss2d_forward _nested_sum trace histc _foreach_norm linalg_matrix_norm mse_loss "
+    "smooth_l1_loss huber_loss binary_cross_entropy searchsorted bucketize"
 )
 _SCATTERED_SUMS = _names("scatter_add scatter_reduce index_add embedding_dense_backward")
 
-WRITES_ALL = _names(
-    "fill zero copy normal uniform bernoulli exponential geometric cauchy log_normal random resize"
-)
+WRITES_ALL = _names("fill zero copy normal uniform bernoulli exponential geometric cauchy log_normal random resize")
 """In-place operations that do not read what they overwrite."""
 
 

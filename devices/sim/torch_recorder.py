@@ -134,7 +134,9 @@ class Recorder(TorchDispatchMode):
                 return result
         given = list(_tensors((args, list(named.values()))))
         if given and all(t.device != META and t.numel() <= 1 for t in given):
-            return func(*args, **named)  # arithmetic of single numbers on the host, such as an optimiser's count of steps
+            return func(
+                *args, **named
+            )  # arithmetic of single numbers on the host, such as an optimiser's count of steps
         if torch_ops.depends_on_values(func, function.name, args, named):
             raise Unsupported(
                 f"the step cannot be traced: what its operation {function.name} returns depends on values, and only "
@@ -226,9 +228,7 @@ class Recorder(TorchDispatchMode):
         attributes: Dict[str, Any],
     ) -> None:
         """Write an operation down."""
-        self.ops.append(
-            Op(name, kind, self.stage, flops, self._specs(ins), self._specs(outs), attributes, self.phase)
-        )
+        self.ops.append(Op(name, kind, self.stage, flops, self._specs(ins), self._specs(outs), attributes, self.phase))
 
     def _specs(self, tensors: Sequence[Tensor]) -> Tuple[TensorSpec, ...]:
         """Describe tensors, each once: ``x * x`` reads one."""

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 from torch import Tensor
 
 from siderostat.devices.base import Unsupported
-from siderostat.devices.sim.opgraph import Op, TensorSpec
+from siderostat.devices.sim import optimizers
 from siderostat.devices.sim.torch_recorder import META, Recorder
-
-KINDS: Mapping[str, Tuple[int, int]] = {
-    "SGD": (1, 2), "Adam": (2, 7), "AdamW": (2, 8), "NAdam": (2, 8), "RAdam": (2, 9), "Adamax": (2, 6),
-    "RMSprop": (1, 5), "Adagrad": (1, 4), "Adadelta": (2, 8), "LAMB": (2, 12),
-}  # fmt: skip
-"""Tensors of state and element-wise operations per parameter, for optimisers that cannot be traced."""
 
 
 def trace_update(
@@ -44,7 +38,7 @@ def trace_update(
     with recorder:
         optimizer = make(iter(parameters))
         for group in optimizer.param_groups:
-            group.update({key: False for key in ("foreach", "fused") if group.get(key) is not None or key in group})
+            group.update({key: False for key in ("foreach", "fused") if key in group})
         trained = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         before = len(recorder.ops)
         try:
@@ -77,51 +71,18 @@ def _step(optimizer: Any, recorder: Recorder) -> None:
     recorder.is_recording = True
     optimizer.step()
     start = begin[-1]
-    recorder.ops[start:] = _merged(recorder.ops[start:], type(optimizer).__name__, owners, states, recorder.resident)
-
-
-def _merged(
-    ops: Sequence[Op], name: str, owners: Dict[int, int], states: Mapping[int, int], resident: Set[int]
-) -> List[Op]:
-    """Put together what is done with each parameter alone; what concerns several of them stays as it is."""
-    parts: Dict[int, List[Op]] = {}
-    order: List[Any] = []
-    for op in ops:
-        touched = {owners[t.id] for t in (*op.inputs, *op.outputs) if t.id in owners}
-        if len(touched) != 1:
-            order.append(op)
-            continue
-        owner = touched.pop()
-        owners.update({t.id: owner for t in op.outputs if t.id not in owners})  # what is put aside on the way
-        if owner not in parts:
-            order.append(owner)
-        parts.setdefault(owner, []).append(op)
-    return [one if isinstance(one, Op) else _one(parts[one], name, states[one], resident) for one in order]
-
-
-def _one(ops: Sequence[Op], name: str, state: int, resident: Set[int]) -> Op:
-    """Return what several operations in turn read from outside, and write that stays."""
-    inputs: Dict[Tuple[int, Tuple[int, ...]], TensorSpec] = {}
-    outputs: Dict[Tuple[int, Tuple[int, ...]], TensorSpec] = {}
-    made: Set[int] = set()
-    for op in ops:
-        inputs.update({(t.id, t.shape): t for t in op.inputs if t.id not in made})
-        made.update(t.id for t in op.outputs)
-        outputs.update({(t.id, t.shape): t for t in op.outputs if t.id in resident})
-    attributes = {"name": name, "state": state, "operations": len(ops)}
-    flops = sum(op.flops for op in ops)
-    return Op(
-        name, "optimizer", "update", flops, tuple(inputs.values()), tuple(outputs.values()), attributes, ops[0].phase
+    recorder.ops[start:] = optimizers.merged(
+        recorder.ops[start:], type(optimizer).__name__, owners, states, recorder.resident
     )
 
 
 def _from_kind(name: str, trained: Sequence[Tensor], recorder: Recorder, error: BaseException) -> None:
     """Write down what optimisers of this name do."""
-    if name not in KINDS:
+    if name not in optimizers.KNOWN:
         raise Unsupported(
             f"the optimiser {name} cannot be traced, and what it does is not known: {str(error).splitlines()[0]}"
         ) from error
-    tensors, operations = KINDS[name]
+    tensors, operations = optimizers.KNOWN[name]
     for parameter in trained:
         states = [parameter.new_empty(parameter.shape) for _ in range(tensors)]
         recorder.state.update(recorder.storage(s) for s in states)

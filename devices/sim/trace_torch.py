@@ -42,7 +42,7 @@ def trace(step: Step) -> OpGraph:
                 if "meta" not in str(error).lower():
                     raise
                 raise Unsupported(
-                    f"the step cannot be traced: it takes values out of a tensor, or has an operation that is not known "
+                    "the step cannot be traced: it takes values out of a tensor, or has an operation that is not known "
                     f"without them ({str(error).splitlines()[0]}); write it so that shapes alone say what is computed"
                 ) from error
     return OpGraph(

@@ -32,7 +32,7 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
     if arguments.sweep and arguments.sweep.endswith(".json"):
         refuse_flags(arguments, f"{arguments.sweep} is a plan, which says all that is measured and how")
         return _stored_plan(arguments)
-    sweep = config.read(Path(arguments.sweep)) if arguments.sweep else config.Sweep(name="tour")
+    sweep = config.read(Path(arguments.sweep)) if arguments.sweep else config.Sweep(name=arguments.workload or "tour")
     is_tour = not arguments.sweep and not arguments.workload
     sweep = dataclasses.replace(sweep, tables=_tables(arguments, sweep))
     grade = GRADES[config.grade_name(arguments.grade or sweep.grade)]

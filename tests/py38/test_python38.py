@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from siderostat.record import Status
+from siderostat.record import Reason, Status
 from siderostat.store import Run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,7 +53,7 @@ def test_every_module_of_the_worker_side_imports(python38):
     code = (
         "import siderostat.record, siderostat.worker, siderostat.forkserver, siderostat.workloads, siderostat.devices\n"
         "import siderostat.workloads.null, siderostat.devices.cpu, siderostat.devices.mock, siderostat.devices.cpu.loop\n"
-        "import siderostat.workloads.galaxy_shape\n"
+        "import siderostat.workloads.galaxy_shape, siderostat.devices.ipu, siderostat.devices.ipu.power\n"
         "import siderostat.workloads as w; print(w.load('galaxy-shape').variants['dnn']['paper'].parameters)"
     )
     done = subprocess.run([python38, "-c", code], capture_output=True, text=True, check=False)
@@ -76,6 +77,39 @@ def test_a_driver_of_today_measures_with_workers_of_python_3_8(python38, sideros
     assert [r.status for r in records] == [Status.OK] * 3
     assert {r.process["python"].rpartition(".")[0] for r in records} == {"3.8"}
     assert {r.process["start"] for r in records} == {"cold"}
+
+
+def test_an_ipu_is_described_without_torch_and_the_sentence_names_the_interpreter(python38, siderostat, tmp_path):
+    sweep = tmp_path / "sweep.toml"
+    sweep.write_text(f'[[sweep]]\nworkload = "null"\ndevices = ["ipu"]\n[devices.ipu]\npython = "{python38}"\n')
+    siderostat("run", sweep, "-o", tmp_path / "run")
+    records = Run(tmp_path / "run").records
+    assert {(r.status, r.reason) for r in records} == {(Status.UNAVAILABLE, Reason.NO_DEVICE)}
+    assert all(f"PopTorch is not installed for {python38}" in r.detail for r in records)
+
+
+def test_the_ipu_adapter_runs_where_poplar_lives(siderostat, tmp_path):
+    """With Python 3.8 and torch 2.0, those of the last Poplar SDK, and the stand-in for PopTorch: no IPU is used."""
+    python = os.environ.get("SIDEROSTAT_TEST_PYTHON38")
+    if python is None:
+        pytest.skip("SIDEROSTAT_TEST_PYTHON38 names no Python 3.8 that has torch 2.0")
+    for source, target in PACKAGES.items():
+        shutil.copytree(ROOT / source, tmp_path / "packages" / target)
+    wrapper, sweep = tmp_path / "python", tmp_path / "sweep.toml"
+    paths = f"{tmp_path / 'packages'}:{ROOT / 'tests' / 'fakes'}"
+    wrapper.write_text(f'#!/bin/sh\nPYTHONPATH="{paths}" exec "{python}" "$@"\n')
+    wrapper.chmod(0o755)
+    sweep.write_text(
+        '[[sweep]]\nworkload = "galaxy-sampler"\nvariants = ["naive"]\nmodes = ["sample"]\nbatches = [2]\n'
+        f'devices = ["ipu:iterations=2"]\n[devices.ipu]\npython = "{wrapper}"\n'
+    )
+    done = siderostat("run", sweep, "-o", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    records = [r for r in Run(tmp_path / "run").records if r.attempt.cell.workload == "galaxy-sampler"]
+    assert {r.status for r in records} == {Status.OK}
+    assert {r.process["python"].rpartition(".")[0] for r in records} == {"3.8"}
+    assert all(r.process["packages"]["torch"].startswith("2.0") for r in records)
+    assert all("stand-in" in r.device["name"] for r in records)
 
 
 def test_the_command_line_says_which_python_it_needs(python38):

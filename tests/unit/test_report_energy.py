@@ -50,7 +50,7 @@ def test_the_table_has_the_figure_its_uncertainty_and_where_it_comes_from():
     assert column(table, "Net of idle")[0].startswith("1.50 (1.41")
     assert column(table, "Mean power") == ["40.0 W"]
     assert column(table, "Windows") == ["18"]
-    assert column(table, "Scope") + column(table, "Source") == ["gpu_board", "nvml.total_energy"]
+    assert column(table, "Meter") == ["nvml.total_energy, scope gpu_board"]
     assert column(table, "Provenance") + column(table, "Grade") == ["measured", "publishable"]
     assert column(table, "Notes") == [""]
 
@@ -103,7 +103,8 @@ def test_where_nothing_was_measured_one_sentence_says_why_and_what_to_do():
     part, last = of.parts
     assert last.sentences == of.headlines
     assert column(part.table, "Energy per galaxy image") == ["no figure: unsupported"] * 3
-    assert all("virtual machines; measure on the bare machine" in note for note in column(part.table, "Notes"))
+    assert column(part.table, "Notes") == ["reason 1"] * 3
+    assert part.notes[0].startswith("Reason 1: ") and "virtual machines; measure on the bare machine" in part.notes[0]
     assert list(part.charts()) == []
 
 
@@ -147,7 +148,7 @@ def test_the_range_of_an_estimate_has_one_digit(joules, text):
 def test_each_meter_has_its_row_and_its_series():
     also = [meter([window(8.0, t) for t in range(6)], source="powercap", scope="dram", device={})]
     of = found(*processes(2.0, also=also))
-    assert column(energy_table(of), "Scope") == ["gpu_board", "dram"]
+    assert [text.split()[-1] for text in column(energy_table(of), "Meter")] == ["gpu_board", "dram"]
     (part,) = section([run(*processes(2.0, also=also))]).parts
     (chart,) = part.charts()
     assert {p["series"] for p in points(chart)} == {

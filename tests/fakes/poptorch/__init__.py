@@ -18,6 +18,7 @@ import enum
 import os
 import time
 import zlib
+from pathlib import Path
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -212,10 +213,9 @@ class PoplarExecutor:
         self._need_executable()
         if self.isAttachedToDevice():
             raise _error("poptorch_py_error", "Device is already attached")
-        if not self._options.use_model:
-            if len(_attached) + self._options.replication_factor > _ipus():
-                message = f"Failed to acquire {self._options.replication_factor} IPU(s)"
-                raise _error("poptorch_cpp_error", message, "popart_compiler/CompilerImpl.cpp:726")
+        if not self._options.use_model and len(_attached) + self._options.replication_factor > _ipus():
+            message = f"Failed to acquire {self._options.replication_factor} IPU(s)"
+            raise _error("poptorch_cpp_error", message, "popart_compiler/CompilerImpl.cpp:726")
         _attached.extend([self] * self._options.replication_factor)
         self.copyWeightsToDevice()
 
@@ -348,9 +348,9 @@ class PoplarExecutor:
 
     def _keep_in_cache(self):
         if self._options.cache:
-            os.makedirs(self._options.cache, exist_ok=True)
-            with open(os.path.join(self._options.cache, f"{zlib.crc32(str(self._shapes).encode())}.popef"), "w"):
-                pass
+            folder = Path(self._options.cache)
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{zlib.crc32(str(self._shapes).encode())}.popef").touch()
 
     def _need_executable(self):
         if not self.isCompiled():

@@ -1,0 +1,140 @@
+"""Devices of other packages: found by their entry points, and named where they cannot be used."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from siderostat import devices
+from siderostat.devices import plugins
+from siderostat.devices.base import Unavailable
+from siderostat.record import Status
+from siderostat.store import Run
+from tests.conftest import command
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "examples" / "siderostat-pinned"
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """Install a package made of one module and its entry points."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    plugins._offers.cache_clear()
+
+    installed = []
+
+    def install(name, code="", **entries):
+        installed.append(name)
+        (tmp_path / f"{name}.py").write_text(code)
+        folder = tmp_path / f"{name}-1.0.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        lines = [f"{kind} = {name}:{value}" for kind, value in entries.items()]
+        (folder / "entry_points.txt").write_text("\n".join(["[siderostat.devices]", *lines, ""]))
+
+    yield install
+    plugins._offers.cache_clear()
+    for name in installed:
+        sys.modules.pop(name, None)
+
+
+WORKS = """
+from siderostat.devices.mock import Mock
+class Slow(Mock):
+    kind, title = "slow", "a mock"
+"""
+
+
+def test_a_package_brings_a_device(package):
+    package("lab", WORKS, slow="Slow")
+    assert "slow" in devices.kinds()
+    assert devices.load("slow:step_s=2").title == "a mock"
+    with pytest.raises(LookupError, match="device 'slow' has no setting 'step'"):
+        devices.load("slow:step=2")
+
+
+def test_without_packages_there_are_siderostats_own_devices(package):
+    assert {"cpu", "cuda", "mock"} <= set(devices.kinds())
+    with pytest.raises(LookupError, match="there is no device 'slow'"):
+        devices.adapter("slow")
+
+
+def test_siderostats_own_device_wins_and_the_package_is_named(package):
+    package("lab", WORKS, cpu="Slow", slow="Slow")
+    with pytest.warns(RuntimeWarning, match="the package lab brings a device 'cpu', which siderostat has itself"):
+        kinds = devices.kinds()
+    assert kinds.count("cpu") == 1
+    assert "slow" in kinds
+    assert devices.load("cpu").title == "the host's processor"
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("import nothing_of_that_name", "of the package lab cannot be imported .ModuleNotFoundError: No module named"),
+        ("", "cannot be imported .AttributeError"),
+        ("raise KeyError('LAB_HOME')", "cannot be imported .KeyError: 'LAB_HOME'"),
+        ("Slow = 3", "lab:Slow is no subclass of siderostat.devices.base.DeviceAdapter"),
+    ],
+)
+def test_a_device_that_cannot_be_used_names_its_package_when_it_is_asked(package, code, words):
+    package("lab", code, slow="Slow")
+    device = devices.load("slow:any=thing")
+    for ask in (device.describe, lambda: device.compile(None, "fp32")):
+        with pytest.raises(Unavailable, match=words):
+            ask()
+
+
+def test_two_packages_with_one_device_are_both_named(package):
+    package("lab", WORKS, slow="Slow")
+    package("shed", WORKS, slow="Slow")
+    with pytest.raises(Unavailable, match="packages (lab and shed|shed and lab) both bring a device 'slow'"):
+        devices.load("slow").describe()
+
+
+def test_devices_of_packages_are_listed_with_the_reason_where_they_cannot_be_used(package, tmp_path):
+    package("lab", "import nothing_of_that_name", slow="Slow")
+    done = siderostat_with(tmp_path, "list", "devices", "--json")
+    rows = {row["name"]: row for row in json.loads(done.stdout)}
+    assert not rows["slow"]["available"]
+    assert "of the package lab cannot be imported" in rows["slow"]["reason"]
+
+
+# --- the example of docs/devices.md ---
+
+
+def siderostat_with(folder, *words):
+    path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
+    return subprocess.run(
+        command(words), cwd=folder, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=200,
+        check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="threads cannot be kept on cores here")
+def test_the_example_is_installed_and_measures(tmp_path):
+    pytest.importorskip("setuptools")
+    source = shutil.copytree(EXAMPLE, tmp_path / "source")
+    site = tmp_path / "site"
+    words = ["-q", "--no-deps", "--no-build-isolation", "--no-index", "--target", site, source]
+    subprocess.run([sys.executable, "-m", "pip", "install", *words], check=True, timeout=200)
+    core = min(os.sched_getaffinity(0))
+    done = siderostat_with(site, "run", "-w", "null", "-d", f"pinned:cores={core}", "-o", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    records = Run(tmp_path / "run").records
+    assert {r.status for r in records} == {Status.OK}
+    assert records[0].attempt.cell.device == f"pinned:cores={core}"
+    assert records[0].effective["affinity"] == [core]
+    wrong = siderostat_with(site, "run", "-w", "null", "-d", "pinned:cores=first", "-o", tmp_path / "wrong")
+    assert (wrong.returncode, "cores are numbers joined by +" in wrong.stderr) == (2, True)
+    gone = siderostat_with(site, "run", "-w", "null", "-d", "pinned:cores=4095", "-o", tmp_path / "gone")
+    assert "Traceback" not in gone.stderr
+    assert {r.detail for r in Run(tmp_path / "gone").records} == {
+        "this process may not run on core 4095; name others by cores="
+    }
