@@ -100,11 +100,12 @@ def test_an_estimate_of_energy_is_given_on_request_and_called_one(tmp_path):
 
 class TestCapacity:
     def test_the_edge_is_found_under_a_memory_limit_and_the_driver_lives(self, tmp_path):
-        folder = tmp_path / "run"
-        done = siderostat(
-            "run", "-w", "galaxy-shape", "-b", "32", "--set", "images=32", "-d", "cpu:threads=2", "--memory", "1GB",
-            "--find-capacity", "--budget", "200s", "-o", str(folder),
-        )  # fmt: skip
+        folder, sweep = tmp_path / "run", tmp_path / "edge.toml"
+        sweep.write_text(
+            '[[sweep]]\nworkload = "galaxy-shape"\ndevices = ["cpu:threads=1"]\nmeasures = ["capacity"]\n'
+            "batches = [16]\noptions = { images = 16 }\n"
+        )
+        done = siderostat("run", str(sweep), "--memory", "600MB", "-o", str(folder))
         assert done.returncode == 0, done.stderr
         probes = {r.attempt.cell.batch: r for r in Run(folder).records if r.attempt.cell.measure == "capacity"}
         fits = max(b for b, r in probes.items() if r.status is Status.OK)
