@@ -275,6 +275,7 @@ def _table_groups(table: Mapping[str, Any], where: str) -> list[list[Cell]]:
 def _on_side(cell: Cell, text: str, workload: Workload, where: str) -> Cell:
     """Return the cell with what one side of a comparison says: ``tensorflow``, ``cuda:1+bf16``, ``threads=2``."""
     for name in text.split("+"):
+        change: dict[str, Any]
         if devices.split(name)[0] in devices.kinds():
             change = {"device": check_devices(name, where)[0]}
         elif "=" in name:

@@ -68,7 +68,7 @@ class Clock:
         self._todo = {a.key(): a.cell.key() for a in todo}
         self._seconds: dict[str, list[float]] = {}
         self._forecast = {a.cell.key(): forecast.attempt_seconds(a) for a in todo}
-        self._together = Counter((a.reference, a.round) for a in todo if a.reference)
+        self._together: Counter[tuple[str | None, int]] = Counter((a.reference, a.round) for a in todo if a.reference)
 
     def finished(self, record: Record) -> None:
         """Take note of a record."""

@@ -14,6 +14,7 @@ from siderostat.config import check_devices
 from siderostat.errors import DONE, FINISHED_WITH_FAILURES, NothingMeasured
 from siderostat.record import Protocol
 from siderostat.selftest import Verdict
+from siderostat.stats import Estimate
 
 _SEED = 0
 
@@ -46,10 +47,9 @@ def main(arguments: argparse.Namespace, words: Sequence[str]) -> int:
 
 def _lines(verdict: Verdict) -> Iterator[str]:
     """Say what was found."""
-    same, slower = verdict.same, verdict.slower
     yield (
-        f"A step against itself, {verdict.n} pairs in lock-step: {same.value:.4f} ({same.low:.4f} to {same.high:.4f}) "
-        "times as long; 1 is right."
+        f"A step against itself, {verdict.n} pairs in lock-step: {_with_ends(verdict.same, '.4f')} times as long; "
+        "1 is right."
     )
     yield (
         f"False alarms: {verdict.false_alarms:.1%} of comparisons of equal things on this machine "
@@ -58,8 +58,8 @@ def _lines(verdict: Verdict) -> Iterator[str]:
     if verdict.detectable is not None:
         yield f"The least difference that {verdict.n} pairs can be relied on to see here: {verdict.detectable:.1%}."
     yield (
-        f"A planted slowdown of {selftest.SLOWDOWN:.0%}: measured {slower.value - 1:.1%} ({slower.low - 1:.1%} to "
-        f"{slower.high - 1:.1%}); found in {verdict.found:.0%} of comparisons."
+        f"A planted slowdown of {selftest.SLOWDOWN:.0%}: measured {_with_ends(verdict.slower, '.3f')} times as long; "
+        f"found in {verdict.found:.0%} of comparisons."
     )
     if verdict.overhead is not None:
         yield f"The harness adds {verdict.overhead.value * 1e6:.2f} \u00b5s per step."
@@ -69,3 +69,9 @@ def _lines(verdict: Verdict) -> Iterator[str]:
         yield f"Times changed by {verdict.drift.change.value - 1:+.1%} over the session: compare in lock-step only."
     if not verdict.is_sound:
         yield "Figures of this machine are not to be trusted as it is: 'siderostat doctor' says what disturbs."
+
+
+def _with_ends(ratio: Estimate, form: str) -> str:
+    """Return a ratio with the ends of its interval, which two pairs are enough for."""
+    assert ratio.low is not None and ratio.high is not None
+    return f"{ratio.value:{form}} ({ratio.low:{form}} to {ratio.high:{form}})"
