@@ -119,7 +119,7 @@ def test_a_path_option_is_made_absolute(tmp_path, monkeypatch):
     [
         (
             {"workload": "galaxy-shap"},
-            r"unknown workload 'galaxy-shap'; did you mean 'galaxy-shape'\? Allowed: galaxy-images, galaxy-sampler, galaxy-shape, null\.",
+            r"unknown workload 'galaxy-shap'; did you mean 'galaxy-shape'\? Allowed: arithmetic, ",
         ),
         ({"devices": ["cpi"]}, r"unknown device 'cpi'; did you mean 'cpu'\? Allowed: cpu"),
         ({"devices": ["cpu:thread=2"]}, r"unknown setting 'thread' of device 'cpu'; did you mean 'threads'"),
@@ -161,7 +161,7 @@ def test_a_sweep_file(tmp_path):
         ("budget = 'soon'\n", "budget: 'soon' is no duration"),
         ("seed = 'x'\n", "seed is a whole number"),
         ("sweep = 3\n", r"write \[\[sweep\]\]"),
-        ("[devices.gpu]\npython='x'\n", r"sweep.toml:1: unknown device 'gpu'; did you mean 'cpu'"),
+        ("[devices.cpuu]\npython='x'\n", r"sweep.toml:1: unknown device 'cpuu'; did you mean 'cpu'"),
         ("[devices.cpu]\npyton='x'\n", r"sweep.toml:2: unknown key 'pyton' in \[devices.cpu\]"),
     ],
 )

@@ -22,6 +22,7 @@ from siderostat.workloads.base import FEATURES, LOOSE_TENSORS, SHARED_WEIGHTS, U
 
 torch = pytest.importorskip("torch")
 
+IMPORTED_ANEW = ("poptorch", "gcipuinfo", "siderostat.devices.ipu.poptorch", "siderostat.devices.ipu.executable")
 FAKES = Path(__file__).resolve().parents[1] / "fakes"
 X = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
 
@@ -30,11 +31,11 @@ X = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
 def poptorch(monkeypatch):
     """The stand-in, imported anew, with no executable attached."""
     monkeypatch.syspath_prepend(FAKES)
-    for name in ("poptorch", "siderostat.devices.ipu.poptorch", "gcipuinfo"):
+    for name in IMPORTED_ANEW:
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setattr(torch, "manual_seed", torch.manual_seed)
     yield importlib.import_module("poptorch")
-    for name in ("poptorch", "siderostat.devices.ipu.poptorch", "gcipuinfo"):
+    for name in IMPORTED_ANEW:
         monkeypatch.delitem(sys.modules, name, raising=False)
 
 
@@ -289,8 +290,8 @@ def test_an_executable_from_the_cache_is_told_from_a_compiled_one(poptorch, tmp_
 
 def test_options_hidden_in_the_environment_are_overruled(poptorch):
     settings = devices.load("ipu")._settings
-    module = importlib.import_module("siderostat.devices.ipu.poptorch")
-    options = module._options(settings, is_training=True)
+    module = importlib.import_module("siderostat.devices.ipu.executable")
+    options = module.options_of(settings, is_training=True)
     assert options.cache is None and options.use_model is False and options.output_mode is poptorch.OutputMode.Final
 
 
@@ -534,7 +535,7 @@ def test_workloads_say_what_they_need_in_words_that_devices_know():
 
 def run_with_the_stand_in(folder, *words, **variables):
     """Run the command as a user would whose environment has PopTorch: here, the stand-in."""
-    environment = {**os.environ, "PYTHONPATH": str(FAKES), **variables}
+    environment = {**os.environ, "PYTHONPATH": str(FAKES), "OMP_NUM_THREADS": "1", **variables}
     command = [sys.executable, "-m", "siderostat", "run", "-d", "ipu", "-o", str(folder), *words]
     done = subprocess.run(command, cwd=folder.parent, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
