@@ -16,6 +16,7 @@ _WHERE: Dict[str, str] = {
     "cuda": "siderostat.devices.cuda:Cuda",
     "ipu": "siderostat.devices.ipu:Ipu",
     "mock": "siderostat.devices.mock:Mock",
+    "sim": "siderostat.devices.sim:Sim",
 }
 
 

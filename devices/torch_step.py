@@ -211,7 +211,7 @@ def _update(optimizer: Any, scaler: Any) -> Callable[[Tensor], None]:
     """Return what a training step does with its loss."""
 
     def plain(loss: Tensor) -> None:
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     def scaled(loss: Tensor) -> None:

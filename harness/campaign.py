@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from siderostat import capacity, inputs, ratios, stats
-from siderostat.child import Lost
+from siderostat.child import Child, Lost
 from siderostat.plan import GRADES
 from siderostat.record import CAPACITY, QUALITY, THROUGHPUT, Attempt, Reason, Record, Status
 from siderostat.store import OpenRun
@@ -95,10 +95,15 @@ class _Campaign:
                 self._observer.inputs(workload, done, total)
 
             try:
-                inputs.make(attempt, lambda a: self._workshop.start(a, log="inputs"), progress)
+                inputs.make(attempt, self._start_maker, progress)
             except Lost as lost:
                 spoilt[key] = lost
         return spoilt
+
+    def _start_maker(self, attempt: Attempt) -> Child:
+        """Start a child that makes inputs, under the driver's interpreter: a device's own may lack what it takes."""
+        cell = dataclasses.replace(attempt.cell, framework="numpy")
+        return self._workshop.start(dataclasses.replace(attempt, cell=cell, start="warm"), log="inputs")
 
     def _measure(self, group: Sequence[Attempt], spoilt: Mapping[str, Lost]) -> None:
         """Measure a group and store its records, unless its cells have enough of them or the time is up."""

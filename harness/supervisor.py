@@ -89,7 +89,7 @@ class Measurement:
         answer = self._ask({"do": "burst", "pids": list(pids), **dataclasses.asdict(rhythm)})
         if answer is not None:
             self._note_energy(turn, answer.pop("energy"))
-            self._bursts.append(Burst(turn=turn, block_steps=rhythm.block_steps, **answer))
+            self._bursts.append(Burst(turn=turn, **answer))
 
     def idle(self, seconds: float) -> None:
         """Have the device's power read while it does nothing."""
@@ -125,7 +125,8 @@ class Measurement:
             steps = math.ceil(min(goal["every"], goal["budget"] - items) / per_step)
             self.burst(len(self._bursts), Rhythm(steps, samples=1))
             if self.alive:
-                items, seconds = items + steps * per_step, seconds + sum(self._bursts[-1].seconds)
+                done = self._bursts[-1]
+                items, seconds = items + done.block_steps * per_step, seconds + sum(done.seconds)
         self._quality = quality
 
     def _look(self, quality: Quality, items: int, seconds: float) -> Quality:

@@ -6,9 +6,10 @@ socket closes, so it cannot outlive its driver. Requests and answers::
     {"do": "describe", "device": ...}          -> what the device says of itself
     {"do": "meters", "device": ...}            -> {"energy": what each meter of the device is, or why it cannot be read}
     {"do": "parts", "attempt": ...}            -> {"parts": n}
+    {"do": "trace", "attempt": ...}            -> {"graph": what a step computes, "trace_s": s, "item", "packages"}
     {"do": "make_part", "attempt": ..., "part": i} -> {}
     {"do": "prepare", "attempt": ...}          -> times, settings, meters of energy and the block size that suits
-    {"do": "burst", "block_steps": K, "samples": m, "pids": [...]} -> seconds and CPU seconds of m blocks, and energy
+    {"do": "burst", "block_steps": K, "samples": m, "pids": [...]} -> steps, seconds and CPU seconds of m blocks, energy
     {"do": "idle", "seconds": s}               -> energy of the device while nothing runs
     {"do": "look"}                             -> how good the model is by now: figures, pairs, pictures
     {"do": "finish"}                           -> last check, peak memory
@@ -118,6 +119,22 @@ class Bench:
             "energy": self._open_meters(),
         }
 
+    def trace(self) -> Dict[str, Any]:
+        """Say what a step computes, without computing it."""
+        from siderostat.devices.sim.trace import trace
+
+        framework = importlib.import_module(self.spec.framework)
+        self.device.configure(self.spec.framework)
+        step = self.workload.build(self.spec)
+        started = time.perf_counter()
+        graph = trace(step)
+        return {
+            "trace_s": time.perf_counter() - started,
+            "graph": graph.to_dict(),
+            "item": self.workload.item,
+            "packages": {self.spec.framework: str(getattr(framework, "__version__", ""))},
+        }
+
     def _about(self, described: Dict[str, Any]) -> Dict[str, Any]:
         """Return what the record says of the device."""
         return {
@@ -207,9 +224,10 @@ class Bench:
         load = watch.load()
         cpu_s = sum(w.cpu_s for w in windows)
         others = self.device.other_pids(pids)
-        energy = self._meters.end(block_steps * samples, cpu_s, others, load.get("foreign_cpu"))
+        energy = self._meters.end(sum(w.steps for w in windows), cpu_s, others, load.get("foreign_cpu"))
         contended = is_contended(load, self.device.computes_on_host) or bool(others)
         return {
+            "block_steps": windows[0].steps,  # a device that does several steps in one call may have done more
             "seconds": [w.seconds for w in windows],
             "cpu_s": [w.cpu_s for w in windows],
             "device_s": [w.device_s for w in windows if w.device_s is not None],
@@ -321,6 +339,8 @@ class Session:
         if what == "make_part":
             bench.workload.make_part(bench.spec, request["part"])
             return {}
+        if what == "trace":
+            return bench.trace()
         if what == "prepare":
             return {"python": platform.python_version(), **bench.prepare()}
         if what == "burst":

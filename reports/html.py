@@ -14,6 +14,7 @@ from siderostat.reports.charts import Chart, charts, quality_charts, svg
 from siderostat.reports.document import Document
 from siderostat.reports.labels import capital
 from siderostat.reports.quality import Learned, grid_png
+from siderostat.reports.section import Section
 
 TEMPLATES = Path(__file__).with_name("templates")
 
@@ -36,8 +37,7 @@ class Picture:
     count: int
 
 
-def text(document: Document) -> str:
-    """Return the report as HTML. Whatever comes from records or manifests is escaped."""
+def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -46,6 +46,22 @@ def text(document: Document) -> str:
         lstrip_blocks=True,
     )
     environment.filters["capital"] = capital
+    return environment
+
+
+def section_text(section: Section, made: str) -> str:
+    """Return a section as a page of its own.
+
+    Args:
+        section: what it shows.
+        made: its last line.
+    """
+    drawn = [_figures(part.charts(), f"{section.name}{i}") for i, part in enumerate(section.parts)]
+    return _environment().get_template("section.html.j2").render(section=section, drawn=drawn, made=made)
+
+
+def text(document: Document) -> str:
+    """Return the report as HTML. Whatever comes from records or manifests is escaped."""
     figures = [_figures(charts(s.rows, s.curves), f"s{i}") for i, s in enumerate(document.sets)]
     sections = {
         section.name: [_figures(part.charts(), f"{section.name}{i}") for i, part in enumerate(section.parts)]
@@ -53,8 +69,10 @@ def text(document: Document) -> str:
     }
     learned = [_figures(quality_charts(part.learned), f"q{i}") for i, part in enumerate(document.learned)]
     pictures = [_pictures(part.learned) for part in document.learned]
-    return environment.get_template("report.html.j2").render(
-        document=document, sections=sections, figures=figures, learned=learned, pictures=pictures
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(document=document, sections=sections, figures=figures, learned=learned, pictures=pictures)
     )
 
 

@@ -49,6 +49,12 @@ def _lines(document: Document) -> Iterator[str]:
     yield f"Made {document.generated_at} by siderostat. Charts are in report.html, all figures in report.csv."
 
 
+def section_text(section: Section, made: str) -> str:
+    """Return a section as a text of its own, with ``made`` as its last line."""
+    lines = [*_section(section), escaped(made)]
+    return "\n".join(line[1:] if line.startswith("##") else line for line in lines) + "\n"
+
+
 def _section(section: Section) -> Iterator[str]:
     """Yield a section."""
     yield from (f"## {escaped(section.title)}", "")

@@ -164,7 +164,7 @@ def _torch_device(card: cards.Card) -> Any:
     import torch
 
     try:
-        torch.cuda.init()
+        torch.cuda.init()  # type: ignore[no-untyped-call]
         uuid = str(getattr(torch.cuda.get_device_properties(card.ordinal), "uuid", ""))
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]

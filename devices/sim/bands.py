@@ -38,7 +38,9 @@ class Draws:
         if self.count == 1 or figure.spread == 1.0:
             return figure.value
         random = np.random.default_rng([self._seed, zlib.crc32(f"{spec.kind}/{spec.name}/{key}".encode())])
-        return figure.value * np.exp(math.log(figure.spread) * random.standard_normal(self.count))
+        half = random.standard_normal((self.count + 1) // 2)
+        both = random.permutation(np.concatenate([half, -half])[: self.count])  # as many above the value as below
+        return figure.value * np.exp(math.log(figure.spread) * both)
 
     def get(self, spec: Spec, key: str, default: float) -> Any:
         """Return a figure's values, or ``default`` where the specification does not have it."""

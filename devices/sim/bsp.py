@@ -6,15 +6,17 @@ fp32, and one load or store a cycle, a chain of n operations takes (n + 2) / 2 c
 ``superstep_cycles`` beside its work; how many an operation needs follows from what it does:
 
 =====================================  ==================================================================
-element-wise, random numbers, update   1
-copies                                 1; none for constants
+chain of element-wise operations       1 for each tensor that it writes
+random numbers, update of a parameter  1
+padding, slicing, joining, turning     0: views, moved with the exchange of what reads them
 pooling                                2: halo, work
 reduction                              3: partial sums, gathering, last sums
 batch, group, layer norm               3: partial sums of both moments, their sums, scaling
 gather, scatter                        2
-product                                3: input laid out, multiplied, output laid out with the bias;
-                                       1 more where the sum was cut, 1 more where an operand is turned
+product                                4: operands laid out, multiplied, parts summed, result laid out
 =====================================  ==================================================================
+
+The counts are what the algorithms need, not fitted; other plausible ones move the figures by as much as the docs say.
 """
 
 from __future__ import annotations
@@ -31,9 +33,9 @@ from siderostat.devices.sim.partition import Plan, Product, Tiles, plan, product
 from siderostat.devices.sim.spec import Spec
 
 SUPERSTEPS = {
-    "elementwise": 1, "random": 1, "optimizer": 1, "copy": 1, "pool": 2, "reduce": 3, "norm": 3, "gather": 2, "other": 3,
+    "random": 1, "optimizer": 1, "copy": 0, "pool": 2, "reduce": 3, "norm": 3, "gather": 2, "other": 3,
 }  # fmt: skip
-PRODUCT_SUPERSTEPS = 3
+PRODUCT_SUPERSTEPS = 4
 SLOW = frozenset(
     "exp exp2 expm1 log log1p log2 log10 tanh tanh_backward sigmoid sigmoid_backward softplus softplus_backward sqrt rsqrt "
     "gelu gelu_backward silu silu_backward div reciprocal pow sin cos tan atan2 acos erf elu elu_backward".split()
@@ -88,6 +90,13 @@ def elements_of(group: Group) -> int:
     return max((t.numel for t in ((*op.inputs, *op.outputs) if has_more_in else op.outputs)), default=0)
 
 
+def supersteps_of(group: Group) -> int:
+    """Return how many supersteps a group of operations takes that is no product."""
+    if group.kind == "elementwise":
+        return max(1, len(group.outputs))
+    return SUPERSTEPS.get(group.kind, SUPERSTEPS["other"])
+
+
 def planned(op: Op, on: Tiles) -> Plan:
     """Return how a product is spread."""
     return plan(product(op), on)
@@ -103,7 +112,7 @@ def _products(op: Op, on: Tiles) -> Work:
         exchanged_bytes=found.exchanged_bytes,
         rearranged_bytes=turned,
         vector_cycles=found.add_cycles,
-        supersteps=PRODUCT_SUPERSTEPS + (found.add_cycles > 0) + (turned > 0),
+        supersteps=PRODUCT_SUPERSTEPS,
     )
 
 
@@ -111,9 +120,8 @@ def _plain(group: Group, on: Tiles) -> Work:
     elements = elements_of(group) / on.count
     vector = 1.0 if on.itemsize >= 4 else 0.5
     op = group.ops[0]
-    supersteps = SUPERSTEPS.get(group.kind, SUPERSTEPS["other"])
+    supersteps = supersteps_of(group)
     if group.kind == "elementwise":
-        supersteps = max(1, len(group.outputs))
         slow = sum(o.name.rstrip("_") in SLOW for o in group.ops)
         cycles = vector * (0.5 * (len(group.ops) + 2) + SLOW_CYCLES * slow)
     elif group.kind == "optimizer":
@@ -123,7 +131,7 @@ def _plain(group: Group, on: Tiles) -> Work:
             return Work()
         return Work(exchanged_bytes=elements * on.itemsize)
     elif group.kind in ("conv", "matmul"):
-        return Work(multiply_cycles=op.flops / 2 / on.macs / on.count, supersteps=2 * PRODUCT_SUPERSTEPS)
+        return Work(multiply_cycles=op.flops / 2 / on.macs / on.count, supersteps=PRODUCT_SUPERSTEPS)
     else:
         cycles = vector * PER_ELEMENT.get(group.kind, PER_ELEMENT["other"])
     received = elements * on.itemsize if group.kind == "gather" else 0.0

@@ -93,5 +93,5 @@ def distinct(found: Sequence[Group]) -> Tuple[int, int]:
             products.add((op.name, *sorted((name, str(value)) for name, value in op.attributes.items())))
         elif op.kind != "copy" or op.inputs:
             signature = (group.kind, bsp.elements_of(group), len(group.ops), op.name)
-            others[signature] = bsp.SUPERSTEPS.get(group.kind, bsp.SUPERSTEPS["other"])
+            others[signature] = bsp.supersteps_of(group)
     return len(products), sum(others.values())

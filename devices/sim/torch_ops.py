@@ -215,8 +215,8 @@ def _per_matrix(count: Callable[[int, int], float]) -> Callable[[Sequence[Any], 
     """Return what counts a decomposition of each of a batch of matrices, (..., m, n), from m and n."""
 
     def counted(args: Sequence[Any], outs: List[Tensor]) -> float:
-        matrix = args[0]
-        return math.prod(matrix.shape[:-2]) * count(int(matrix.shape[-2]), int(matrix.shape[-1]))
+        *batch, m, n = map(int, args[0].shape)
+        return math.prod(batch) * count(m, n)
 
     return counted
 
@@ -225,11 +225,11 @@ def _solved(factor: float) -> Callable[[Sequence[Any], List[Tensor]], float]:
     """Return what counts solving with n right-hand sides of length m; ``factor`` m^3 for the decomposition before."""
 
     def counted(args: Sequence[Any], outs: List[Tensor]) -> float:
-        sides = outs[0]
-        m = int(sides.shape[-2]) if sides.dim() > 1 else int(sides.shape[-1])
-        matrices = sides.numel() / max(1, m * (int(sides.shape[-1]) if sides.dim() > 1 else 1))
-        passes = 2.0 if factor else 1.0
-        return matrices * factor * m**3 + passes * m * sides.numel()
+        solution = outs[0]
+        m = int(solution.shape[-2 if solution.dim() > 1 else -1])
+        sides = int(solution.shape[-1]) if solution.dim() > 1 else 1
+        matrices = solution.numel() // max(1, m * sides)
+        return matrices * (factor * m**3 + (2.0 if factor else 1.0) * m * m * sides)
 
     return counted
 
@@ -239,7 +239,7 @@ def _transformed(factor: float) -> Callable[[Sequence[Any], List[Tensor]], float
 
     def counted(args: Sequence[Any], outs: List[Tensor]) -> float:
         longer = max((args[0], *outs), key=lambda t: t.numel())
-        points = math.prod(longer.shape[axis] for axis in args[1])
+        points = math.prod(int(longer.shape[axis]) for axis in args[1])
         return factor * longer.numel() * math.log2(max(2, points))
 
     return counted
@@ -247,7 +247,7 @@ def _transformed(factor: float) -> Callable[[Sequence[Any], List[Tensor]], float
 
 def _distances(args: Sequence[Any], outs: List[Tensor]) -> float:
     """Count the distances between all pairs: a difference, a square and a sum along the last axis."""
-    return 3.0 * outs[0].numel() * args[0].shape[-1]
+    return 3.0 * outs[0].numel() * int(args[0].shape[-1])
 
 
 _LU = _per_matrix(lambda m, n: 2.0 * min(m, n) ** 3 / 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Dict, Hashable, Iterator, List, Optional, Sequence, Set, Tuple
 
 import torch
@@ -43,7 +44,7 @@ class _Function:
         return not (self.is_view or self.changes or self.fills)
 
 
-class Recorder(TorchDispatchMode):
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # it has no types
     """Writes down every operation on meta tensors. Real tensors that it meets give way to meta ones.
 
     Attributes:
@@ -61,7 +62,7 @@ class Recorder(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.ops: List[Op] = []
         self.phase = 0
         self.stage = "forward"
@@ -137,6 +138,8 @@ class Recorder(TorchDispatchMode):
             return func(
                 *args, **named
             )  # arithmetic of single numbers on the host, such as an optimiser's count of steps
+        if not given and self.stage == "update" and function.has_device and _is_single(args, named):
+            return func(*args, **named)  # such a count, when it is made
         if torch_ops.depends_on_values(func, function.name, args, named):
             raise Unsupported(
                 f"the step cannot be traced: what its operation {function.name} returns depends on values, and only "
@@ -249,6 +252,12 @@ def _tensors(value: Any) -> Iterator[Tensor]:
             yield from _tensors(part)
     elif isinstance(value, dict):
         yield from _tensors(list(value.values()))
+
+
+def _is_single(args: Sequence[Any], named: Dict[str, Any]) -> bool:
+    """Say whether what is to be made is one number on the host."""
+    shape = args[0] if args and isinstance(args[0], (list, tuple)) else None
+    return shape is not None and math.prod(shape) <= 1 and named.get("device") in (None, torch.device("cpu"))
 
 
 def _signature(value: Any) -> Hashable:

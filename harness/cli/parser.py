@@ -37,6 +37,9 @@ def make() -> argparse.ArgumentParser:
     _add_show(commands)
     _add_report(commands)
     _add_energy(commands)
+    _add_trace(commands)
+    _add_calibrate(commands)
+    _add_reproduce(commands)
     _add_list(commands)
     _add_doctor(commands)
     _add_selftest(commands)
@@ -193,6 +196,43 @@ def _add_energy(commands: _Commands[argparse.ArgumentParser]) -> None:
     figure.add_argument(
         "--energy", metavar="COLUMN", help="column of a counter; watt-hours unless its name ends in another unit"
     )
+
+
+def _add_trace(commands: _Commands[argparse.ArgumentParser]) -> None:
+    parser = _add(
+        commands, "trace", "trace", "say what a step computes and moves, operation by operation, without running it"
+    )
+    parser.add_argument(
+        "workload", metavar="WORKLOAD", help="a workload, or path/to/file.py:Class; see 'list workloads'"
+    )
+    for axis, text in (
+        ("variant", "variant of the workload, such as dnn"), ("mode", "train, infer, ..."),
+        ("framework", "torch or tensorflow"), ("size", "size of the network, such as paper"),
+    ):  # fmt: skip
+        parser.add_argument(f"--{axis}", metavar="NAME", help=f"{text}; default: the workload's first")
+    parser.add_argument("-b", "--batch", type=int, default=8, metavar="N", help="items per step; default: 8")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a workload's option; may be repeated"
+    )
+    parser.add_argument(
+        "--chip", action="append", default=[], metavar="NAME",
+        help="a chip in the roofline picture, or path/to/chip.toml; may be repeated; default: all that come along",
+    )  # fmt: skip
+    parser.add_argument("-o", "--output", metavar="DIR", help="write a page, its text and all operations there")
+    parser.add_argument("--json", action="store_true", help="print the operations as JSON")
+
+
+def _add_calibrate(commands: _Commands[argparse.ArgumentParser]) -> None:
+    text = "fit the parameters of the chip models anew, and print how far each published figure is missed"
+    parser = _add(commands, "calibrate", "calibrate", text)
+    parser.add_argument("-o", "--output", metavar="DIR", help="write the files of the fitted parameters there")
+
+
+def _add_reproduce(commands: _Commands[argparse.ArgumentParser]) -> None:
+    text = "draw published figures anew: what was published, what the chip models say, and how far they are apart"
+    parser = _add(commands, "reproduce", "reproduce", text)
+    parser.add_argument("what", choices=("arcelin2021",), help="the paper")
+    parser.add_argument("-o", "--output", metavar="DIR", help="folder to write to; default: siderostat-reproduce/PAPER")
 
 
 def _add_list(commands: _Commands[argparse.ArgumentParser]) -> None:

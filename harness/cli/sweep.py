@@ -110,7 +110,7 @@ def _tables(arguments: argparse.Namespace, sweep: config.Sweep) -> list[Mapping[
         over["measures"] = [TIME_TO_QUALITY, *further]
     elif further:
         over["measures"] = [THROUGHPUT, *further]
-    options = dict(_pair(text) for text in arguments.set)
+    options = dict(option_pair(text) for text in arguments.set)
     return [{**t, **over, "options": {**t.get("options", {}), **options}} for t in tables]
 
 
@@ -118,7 +118,12 @@ def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _pair(text: str) -> tuple[str, str]:
+def option_pair(text: str) -> tuple[str, str]:
+    """Return name and value of ``--set NAME=VALUE``.
+
+    Raises:
+        BadValue: if there is no equals sign.
+    """
     name, equals, value = text.partition("=")
     if not equals:
         raise BadValue(f"--set {text}: write NAME=VALUE")

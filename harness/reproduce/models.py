@@ -71,12 +71,14 @@ def paper_step_s(of: Model, network: str, batch: int, draws: Draws = ONE) -> Any
 
 def largest_batch(of: Model, network: str, draws: Draws = ONE, most: int = 24) -> int:
     """Return the largest batch of one of Arcelin's networks of which at least half of the draws fit; 0: none does."""
-    fitting = 0
-    for batch in range(1, most + 1):
-        if fit_probability(of, network, batch, draws) < 0.5:
-            break
-        fitting = batch
-    return fitting
+    low, high = 0, most + 1  # the one fits, the other does not
+    while high - low > 1:
+        batch = (low + high) // 2
+        if fit_probability(of, network, batch, draws) >= 0.5:
+            low = batch
+        else:
+            high = batch
+    return low
 
 
 def fit_probability(of: Model, network: str, batch: int, draws: Draws) -> float:

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from siderostat.workloads.base import Feed, Phase, Step
 from siderostat.workloads.galaxy_images.survey import BANDS, PIXELS
+from siderostat.workloads.galaxy_sampler.layers import LATENTS
+from siderostat.workloads.galaxy_sampler.torch import Decoder, Flow, GalaxySampling, NaiveSampler
 from siderostat.workloads.galaxy_shape.bayesian import divergence
 from siderostat.workloads.galaxy_shape.layers import HEAD, LABELS
 from siderostat.workloads.galaxy_shape.torch import TRAINING_IMAGES, GalaxyNetwork, adam
@@ -137,3 +139,27 @@ def classifier_step(model: nn.Module, batch: int, shape: tuple[int, ...], moment
     """Return a training step of a classifier by stochastic gradient descent."""
     arrays = [np.zeros((batch, *shape), np.float32), np.zeros(batch, np.int64)]
     return training_step(model, arrays, lambda p: torch.optim.SGD(p, 1e-3, momentum=momentum))
+
+
+def sampling_step(images: int) -> Step:
+    """Return one call of Arcelin's sampler: all of the flow once per latent, then the decoder."""
+    return _call(GalaxySampling(NaiveSampler(Flow()), Decoder()), images)
+
+
+def flow_step(images: int) -> Step:
+    """Return the same call without the decoder."""
+    return _call(_FlowOnly(), images)
+
+
+class _FlowOnly(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.sampler = NaiveSampler(Flow())
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        latents: Tensor = self.sampler(torch.randn(numbers.shape[0], LATENTS, device=numbers.device))
+        return latents
+
+
+def _call(model: nn.Module, images: int) -> Step:
+    return Step("torch", (Phase(model, Feed([np.arange(images)], images, seed=0)),), images)

@@ -1,0 +1,52 @@
+"""``siderostat calibrate``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from siderostat.errors import DONE, BadValue, RunFolderError
+
+if TYPE_CHECKING:
+    from siderostat.calibration import Fit, Residual
+
+
+def main(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+    """Fit the parameters of the chip models anew, and print every published figure beside the model's."""
+    try:
+        from siderostat import calibration
+    except ModuleNotFoundError as error:
+        raise BadValue(
+            f"this needs the package {error.name}; install what it takes with: pip install 'siderostat[standard]'"
+        ) from None
+    found = calibration.fit()
+    print("Parameters: as fitted now, as they come along, and what they were fitted on.")
+    for fit in found.fits:
+        print(_fit_line(fit))
+    print("Published figures: published, modelled, error; whether they were fitted on, held out, or are checks only.")
+    for residual in calibration.residuals(found):
+        print(_residual_line(residual))
+    if arguments.output:
+        folder = Path(arguments.output)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            written = calibration.write(found, folder)
+        except OSError as error:
+            raise RunFolderError(f"cannot write to {folder}: {error.strerror}; choose another folder with -o") from error
+        for path in written:
+            print(path)
+    return DONE
+
+
+def _fit_line(fit: Fit) -> str:
+    return f"  {fit.file}: {fit.key} {fit.value:.4g} ({fit.shipped:.4g}), on {fit.on}"
+
+
+def _residual_line(residual: Residual) -> str:
+    published = "n/a" if residual.published is None else f"{residual.published:.3f}"
+    modelled = "n/a" if residual.modelled is None else f"{residual.modelled:.3f}"
+    error = "n/a" if residual.error is None else f"{residual.error:+.1%}"
+    note = f" ({residual.note})" if residual.note else ""
+    return f"  {residual.what}: {published}, {modelled} {residual.unit}, {error}, {residual.role}{note}"
