@@ -27,6 +27,7 @@ class Mock(DeviceAdapter):
     title = "takes the time it is told, for tests of the harness"
     clock = "model"
     provenance = Provenance.MODELLED
+    runs_numpy = True
     settings_help: ClassVar[Mapping[str, str]] = {
         "step_s": "seconds per step; default 0.001",
         "process_noise": "standard deviation between processes of the logarithm of the time; default 0",

@@ -197,7 +197,7 @@ def _line(text: str, word: str, head: str = "", number: int = 0) -> int:
 
 
 def groups(sweep: Sweep) -> list[list[Cell]]:
-    """Return every cell of a sweep, those that are compared side by side, and one of the null workload for each device.
+    """Return every cell of a sweep, those that are compared together, and null workloads for the harness's own time.
 
     Raises:
         UnknownName: if a workload, device, option, value of an axis or side is not known.
@@ -209,9 +209,14 @@ def groups(sweep: Sweep) -> list[list[Cell]]:
     if not found:
         raise BadValue(f"{sweep.where}nothing to measure: none of these steps has a goal that it could be trained to")
     null = workloads.load("null")
-    measured = {cell.device: None for group in found for cell in group if cell.measure == THROUGHPUT}
+    measured = {_null_device(cell.device): None for group in found for cell in group if cell.measure == THROUGHPUT}
     found += [[_cell(null, device, null.batches[0], {})] for device in measured]
     return _merged(found, sweep.where)
+
+
+def _null_device(device: str) -> str:
+    """Return where the harness's own time is measured: on the device or, where no NumPy runs on it, on its host."""
+    return device if devices.adapter(devices.split(device)[0]).runs_numpy else "cpu"
 
 
 def _merged(found: Sequence[Sequence[Cell]], where: str) -> list[list[Cell]]:

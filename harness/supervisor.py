@@ -262,6 +262,8 @@ def idle(attempt: Attempt, start: Callable[[Attempt], Child]) -> Record | None:
     measurement = Measurement(attempt)
     try:
         measurement.prepare(start)
+        if not measurement.alive:
+            return None  # the cells of this device will say why
         meters = measurement.head.get("energy", [])
         is_long = attempt.protocol.burst_s > Protocol.burst_s
         if not is_long and not any(meter["provenance"] == Provenance.MEASURED.value for meter in meters):

@@ -23,6 +23,7 @@ class Cpu(DeviceAdapter):
     kind = "cpu"
     title = "the host's processor"
     computes_on_host = True
+    runs_numpy = True
     settings_help: ClassVar[Mapping[str, str]] = {
         "threads": "how many threads compute; default: one per core this process may use",
         "execution": "eager (default), or compiled: torch.compile, which needs a C++ compiler",

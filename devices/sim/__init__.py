@@ -1,7 +1,7 @@
 """Chips that are not here: their time, memory and energy from a model, the step's numbers from a real run on the CPU.
 
-``sim:graphcore-gc2``, ``sim:nvidia-a100:framework=cuda-graph,chips=2``, or ``sim:my-chip.toml`` for a part that one thinks
-of buying. Whatever is said of such a device carries the provenance ``modelled`` and a band.
+``sim:graphcore-gc2``, ``sim:nvidia-a100:framework=cuda-graph,chips=2``, or ``sim:my-chip.toml`` for a part that one
+thinks of buying. Whatever is said of such a device carries the provenance ``modelled`` and a band.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Machine:
         framework: that drives it.
         calibration: parameters of its model.
         chip_count: chips that hold the same weights and each do a part of the batch.
-        host: ``ideal``: inputs are there when they are needed; ``published``: counted by the framework's published rate;
-            ``measured``: told apart, as measured here.
+        host: ``ideal``: inputs are there when they are needed; ``published``: counted in by the framework's published
+            rate; ``measured``: told apart, as measured here.
     """
 
     chip: Spec
@@ -77,7 +77,9 @@ class Sim(DeviceAdapter):
             chip, framework, parameters, int(self.choice("chips", *CHIP_COUNTS)), self.choice("host", *HOSTS)
         )
         if self.machine.host == "published" and framework.get("input_bytes_per_s") is None:
-            raise ValueError(f"host=published needs a framework that tells input_bytes_per_s; {framework.name} does not")
+            raise ValueError(
+                f"host=published needs a framework that tells input_bytes_per_s; {framework.name} does not"
+            )
         if self.machine.chip_count > 1 and chip.get("link_bytes_per_s") is None:
             raise ValueError(f"chips={self.machine.chip_count} needs link_bytes_per_s, which {chip.name} does not tell")
         self._cpu = Cpu("", {})
@@ -122,7 +124,7 @@ class Sim(DeviceAdapter):
         if self._cpu.refusal(error) is None:
             return None
         return Unsupported(
-            "the step that yields the outputs did not fit into the memory of this machine; that says nothing of the chip"
+            "the step that yields the outputs did not fit into this machine's memory, which says nothing of the chip"
         )
 
 
@@ -206,8 +208,8 @@ def _check_memory(need: Need, chip: Spec) -> None:
     if median <= need.capacity_bytes:
         return
     raise OutOfCapacity(
-        f"{chip.title} has {need.capacity_bytes / 1e6:,.0f} MB and the step needs about {median / 1e6:,.0f} MB: it does not "
-        f"fit with a probability of {1 - need.fit_probability:.0%} (modelled)",
+        f"{chip.title} has {need.capacity_bytes / 1e6:,.0f} MB and the step needs about {median / 1e6:,.0f} MB: "
+        f"it does not fit with a probability of {100 * (1 - need.fit_probability):.0f} % (modelled)",
         need_bytes=int(median),
     )
 

@@ -1,7 +1,7 @@
 """Energy of a step: bounds from nameplates, and a centre between them.
 
-The chip draws at least its idle power and at most its thermal design power. The centre is idle + (busy - idle) times the
-share of the step in which the chip works. Nameplate power times time is an upper bound, and no measurement.
+The chip draws at least its idle power and at most its thermal design power. The centre is idle + (busy - idle) times
+the share of the step in which the chip works. Nameplate power times time is an upper bound, and no measurement.
 """
 
 from __future__ import annotations

@@ -11,7 +11,9 @@ _ALL = {
     "step_s": Key("time of one step in which the chip waits for the framework, s"),
     "call_s": Key("time of one call of the program on the chip, s", is_required=False),
     "steps_per_call": Key("steps that the chip does in one call", is_required=False, least=1),
-    "input_bytes_per_s": Key("rate at which the host prepares inputs and hands them over, B/s", is_required=False, least=1),
+    "input_bytes_per_s": Key(
+        "rate at which the host prepares inputs and hands them over, B/s", is_required=False, least=1
+    ),
 }
 KEYS = {
     "bsp-sram": _ALL,

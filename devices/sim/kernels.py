@@ -1,7 +1,7 @@
 """Time on a chip that runs kernel after kernel: a roofline for each, and a queue that the host fills.
 
-The host takes ``op_s`` to launch an operation and does not wait for it; the chip starts a kernel when it is launched and
-the one before has ended. The last kernel of n ends at
+The host takes ``op_s`` to launch an operation and does not wait for it; the chip starts a kernel when it is launched
+and the one before has ended. The last kernel of n ends at
 
     sum of all d_i + max over j of (launch_j - sum of d_i before j),    launch_j = j op_s,
 

@@ -97,9 +97,7 @@ def product(op: Op) -> Product:
         return Product(channels_in * taps, batch * small, channels_out, copies=groups, rearranged=moved)
     if what == "dgrad":
         sources = batch * small * channels_out
-        return Product(
-            batch * small, channels_out, channels_in, taps, sources=sources, rearranged=weights, **shape
-        )
+        return Product(batch * small, channels_out, channels_in, taps, sources=sources, rearranged=weights, **shape)
     return Product(batch * small, channels_in, channels_out, taps, sources=batch * large * channels_in, **shape)
 
 
@@ -127,4 +125,6 @@ def plan(of: Product, tiles: Tiles) -> Plan:
     cycles = multiply + tiles.block_cycles * blocks + exchanged / tiles.exchange_bytes_per_cycle + adding
     cycles = np.where(fits, cycles, np.inf) + np.where(temporary > tiles.most_temporary * tiles.memory_bytes, 1e12, 0.0)
     best = np.unravel_index(np.argmin(cycles), cycles.shape)
-    return Plan(*(float(np.broadcast_to(x, cycles.shape)[best]) for x in (multiply, blocks, exchanged, adding, temporary)))
+    return Plan(
+        *(float(np.broadcast_to(x, cycles.shape)[best]) for x in (multiply, blocks, exchanged, adding, temporary))
+    )

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import importlib
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -112,7 +113,7 @@ def find(folder: str, name: str) -> Path:
     close = difflib.get_close_matches(name, known, 1)
     hint = f" (did you mean {close[0]}?)" if close else ""
     raise SpecError(
-        f"no {folder.rstrip('s')} is called {name!r}{hint}; there are {', '.join(known)}, or name a file that ends in .toml"
+        f"no {folder.rstrip('s')} is called {name!r}{hint}; there are {', '.join(known)}, or name a file, ending in .toml"
     )
 
 
@@ -136,7 +137,9 @@ def read(folder: str, name: str, keys: Mapping[str, Mapping[str, Key]], words: S
         raise SpecError(f"{path}: kind is {kind!r}; allowed are {', '.join(map(repr, keys))}")
     for key in data:
         if key not in ("title", "kind", "figures", *words):
-            raise SpecError(f"{path}: {key}: there is no such key; allowed are title, kind, figures, {', '.join(words)}")
+            raise SpecError(
+                f"{path}: {key}: there is no such key; allowed are title, kind, figures, {', '.join(words)}"
+            )
     figures = data.get("figures", {})
     if not isinstance(figures, dict):
         raise SpecError(f"{path}: figures: must be a table, [figures]")
@@ -151,21 +154,27 @@ def read(folder: str, name: str, keys: Mapping[str, Mapping[str, Key]], words: S
 
 
 def _parse(path: Path, raw: bytes) -> Dict[str, Any]:
-    try:
-        import tomllib as toml
-    except ImportError:  # Python before 3.11
-        try:
-            import tomli as toml  # type: ignore[import-not-found, no-redef]
-        except ImportError:
-            raise SpecError(
-                f"{path} cannot be read: this Python is older than 3.11 and has no package tomli; "
-                "install it with: pip install tomli"
-            ) from None
+    toml = _toml()
+    if toml is None:
+        raise SpecError(
+            f"{path} cannot be read: this Python is older than 3.11 and has no package tomli; "
+            "install it with: pip install tomli"
+        )
     try:
         data: Dict[str, Any] = toml.loads(raw.decode("utf-8"))
     except (toml.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SpecError(f"{path} is not a TOML file: {error}") from None
     return data
+
+
+def _toml() -> Any:
+    """Return what reads TOML: part of Python from 3.11 on, a package before; None where it is missing."""
+    for name in ("tomllib", "tomli"):
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            continue
+    return None
 
 
 def _figures(path: Path, data: Mapping[str, Any], keys: Mapping[str, Key]) -> Dict[str, Figure]:
@@ -184,7 +193,9 @@ def _figure(where: str, data: Any, key: Key) -> Figure:
     held = data if isinstance(data, dict) else {"value": data}
     allowed = {"value", "spread", "source", "checked", "fitted"}
     if set(held) - allowed:
-        raise SpecError(f"{where}: allowed are {', '.join(sorted(allowed))}, not {', '.join(sorted(set(held) - allowed))}")
+        raise SpecError(
+            f"{where}: allowed are {', '.join(sorted(allowed))}, not {', '.join(sorted(set(held) - allowed))}"
+        )
     value, spread = held.get("value"), held.get("spread", 1.0)
     if not _is_number(value) or value < key.least:
         raise SpecError(f"{where}: value must be a number of at least {key.least:g}, not {value!r} ({key.help})")

@@ -240,7 +240,7 @@ def _transformed(factor: float) -> Callable[[Sequence[Any], List[Tensor]], float
     def counted(args: Sequence[Any], outs: List[Tensor]) -> float:
         longer = max((args[0], *outs), key=lambda t: t.numel())
         points = math.prod(int(longer.shape[axis]) for axis in args[1])
-        return factor * longer.numel() * math.log2(max(2, points))
+        return factor * int(longer.numel()) * math.log2(max(2, points))
 
     return counted
 

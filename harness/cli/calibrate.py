@@ -34,7 +34,9 @@ def main(arguments: argparse.Namespace, words: Sequence[str]) -> int:
             folder.mkdir(parents=True, exist_ok=True)
             written = calibration.write(found, folder)
         except OSError as error:
-            raise RunFolderError(f"cannot write to {folder}: {error.strerror}; choose another folder with -o") from error
+            raise RunFolderError(
+                f"cannot write to {folder}: {error.strerror}; choose another folder with -o"
+            ) from error
         for path in written:
             print(path)
     return DONE

@@ -14,6 +14,7 @@ from siderostat.reproduce.arcelin2021 import DEVICES, FITTED, NETWORKS, RATIO, T
 
 _COLOURS = dict(zip((*DEVICES, RATIO), theme.OKABE_ITO, strict=False))
 _BANDS = (("p2_5", "p97_5", 0.14), ("p16", "p84", 0.26))
+_LOG_IMAGES = alt.Scale(type="log", domain=[0.8, 7000])
 _NUMBERS = {"dnn": "2", "bnn": "3"}
 
 
@@ -33,7 +34,9 @@ def ratio_charts(of: Reproduction) -> Iterator[Chart]:
     """Yield time on the V100 over time on the GC2, a chart for each network."""
     for network in NETWORKS:
         points = of.of(network, RATIO)
-        caption = f"Above the line R = 1 the GC2 is the faster one. Bands: 68 and 95 %. Grey: published. {_role(points[0])}"
+        caption = (
+            f"Above the line R = 1 the GC2 is the faster one. Bands: 68 and 95 %. Grey: published. {_role(points[0])}"
+        )
         title = f"{TITLES[network]}, V100 over GC2"
         yield Chart(f"ratio_{network}", title, caption, _chart(points, "Ratio of times", is_log=False))
 
@@ -47,24 +50,26 @@ def sampling_chart(of: Reproduction) -> Iterator[Chart]:
     lines = [
         {"series": f"{TITLES[line.device]} (published)", "images": n, "seconds": line.fixed_s + n * line.per_image_s}
         for line in of.lines
-        for n in (1, 10, 100, 500, 1000, 5000)
+        for n in (1, 10, 30, 100, 200, 500, 1000, 2000, 5000)
     ]
     ours = [
-        {"series": "GC2, compiled (modelled)", "images": s.images, "seconds": s.seconds["p50"], "low": s.seconds["p2_5"],
-         "high": s.seconds["p97_5"]}
+        {"series": "GC2, compiled (modelled)", "images": s.images, "seconds": s.seconds["p50"],
+         "low": s.seconds["p2_5"], "high": s.seconds["p97_5"]}
         for s in of.sampled if s.fit_probability >= 0.5
     ]  # fmt: skip
     names = [*dict.fromkeys(p["series"] for p in seen), "GC2, compiled (modelled)"]
     scale = alt.Scale(domain=names, range=[*theme.PUBLISHED_GREYS, theme.OKABE_ITO[1]])
     colour = alt.Color("series:N", scale=scale, legend=alt.Legend(title=None))
-    x = alt.X("images:Q", title="Images", scale=alt.Scale(type="log", domain=[0.8, 7000]), axis=alt.Axis(format="~s"))
-    y = alt.Y("seconds:Q", title="Seconds", scale=alt.Scale(type="log"), axis=alt.Axis(format="~g"))
+    x = alt.X("images:Q", title="Images", scale=_LOG_IMAGES, axis=alt.Axis(values=[1, 10, 100, 1000], format=",d"))
+    ticks = [0.001, 0.01, 0.1, 1, 10]
+    log_s, in_s = alt.Scale(type="log", domain=[ticks[0], ticks[-1]]), alt.Axis(values=ticks, format="~r")
+    y = alt.Y("seconds:Q", title="Seconds", scale=log_s, axis=in_s)
     marks = alt.Chart(alt.InlineData(values=seen)).mark_point(size=58, filled=True, shape="diamond", opacity=1)
     fits = alt.Chart(alt.InlineData(values=lines)).mark_line(strokeDash=[5, 4], strokeWidth=1.3)
     band = alt.Chart(alt.InlineData(values=ours)).mark_area(opacity=0.2, color=theme.OKABE_ITO[1])
     curve = alt.Chart(alt.InlineData(values=ours)).mark_point(size=58, strokeWidth=1.7)
     layers = (
-        band.encode(x=x, y=alt.Y("low:Q", title="Seconds"), y2="high:Q")
+        band.encode(x=x, y=alt.Y("low:Q", title="Seconds", scale=log_s, axis=in_s), y2="high:Q")
         + fits.encode(x=x, y=y, color=colour)
         + marks.encode(x=x, y=y, color=colour)
         + curve.encode(x=x, y=y, color=colour)
@@ -85,7 +90,10 @@ def _chart(points: list[Point], title: str, is_log: bool) -> dict[str, Any]:
     colours = alt.Scale(domain=series, range=[_COLOURS[s] for s in dict.fromkeys(p.series for p in points)])
     batches = sorted({p.batch for p in points})
     x = alt.X(
-        "batch:Q", title="Batch size", scale=alt.Scale(**theme.batch_scale(batches)), axis=alt.Axis(values=batches, format="d")
+        "batch:Q",
+        title="Batch size",
+        scale=alt.Scale(**theme.batch_scale(batches)),
+        axis=alt.Axis(values=batches, format="d"),
     )
     colour = alt.Color("series:N", scale=colours, legend=alt.Legend(title=None))
     y_scale = _scale(points, is_log)

@@ -28,7 +28,9 @@ class Model:
     framework: Spec
     calibration: Spec
 
-    def changed(self, framework: Mapping[str, float] | None = None, calibration: Mapping[str, float] | None = None) -> Model:
+    def changed(
+        self, framework: Mapping[str, float] | None = None, calibration: Mapping[str, float] | None = None
+    ) -> Model:
         """Return the same model with other values of some figures."""
         return replace(
             self,

@@ -1,0 +1,204 @@
+"""Which links a layer changes, which stay frozen, and in which order layers come.
+
+Nothing here is specific to a framework. Links are numbered mu * V + x, with x the number of the site in C order and V
+the number of sites.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import List, Sequence, Tuple, Union
+
+import numpy as np
+
+from siderostat.workloads.gauge_flow.group import DIMENSIONS, PLANES
+
+Extents = Tuple[int, ...]
+ROUND_DIRECTIONS = 48
+ROUND_LOCATIONS = 16
+ROUND = ROUND_DIRECTIONS + ROUND_LOCATIONS
+"""Layers that make a round; the flow of the paper has three of them."""
+
+
+@dataclass(frozen=True)
+class Direction:
+    """Changes U_mu(x) where (x_nu + 2 x_rho + 2 x_sigma) mod 4 = offset: 1/16 of all links.
+
+    All six 1 x 1 staples of such a link are frozen. Its fixed loop is the plaquette in (mu, nu) on the positive side.
+    """
+
+    mu: int
+    nu: int
+    offset: int
+
+
+@dataclass(frozen=True)
+class Location:
+    """Changes all four links at sites with x mod 2 = corner: 1/16 of all links.
+
+    Only the plaquettes on the negative side are frozen, and the fixed loop of U_mu is that in (mu, mu + 1).
+    """
+
+    corner: Tuple[int, ...]
+
+
+Update = Union[Direction, Location]
+
+
+def round_of_updates() -> List[Update]:
+    """Return 48 direction and 16 location updates. The order is our choice: 16 layers in a row reach every link once."""
+    directions = [
+        Direction(mu, (mu + step) % DIMENSIONS, offset) for step in (1, 2, 3) for offset in range(4) for mu in range(4)
+    ]
+    locations = [Location(tuple(corner >> bit & 1 for bit in (3, 2, 1, 0))) for corner in range(16)]
+    return [*directions, *locations]
+
+
+def stack(layers: int) -> List[Update]:
+    """Return the updates of a flow: whole rounds, and of a last, unfinished one three directions to each location.
+
+    Raises:
+        ValueError: if there is not at least one layer.
+    """
+    if layers < 1:
+        raise ValueError(f"a flow has at least one layer, and not {layers}")
+    once = round_of_updates()
+    rounds, rest = divmod(layers, ROUND)
+    locations = rest // 4
+    return once * rounds + once[: rest - locations] + once[ROUND_DIRECTIONS : ROUND_DIRECTIONS + locations]
+
+
+def active(update: Update, extents: Extents) -> np.ndarray:
+    """Return which links an update changes, boolean of shape (4, *extents).
+
+    Raises:
+        ValueError: if the pattern does not close on a periodic lattice of these extents.
+    """
+    x = np.indices(extents)
+    mask = np.zeros((DIMENSIONS, *extents), bool)
+    if isinstance(update, Direction):
+        others = [d for d in range(DIMENSIONS) if d not in (update.mu, update.nu)]
+        if extents[update.nu] % 4 or any(extents[d] % 2 for d in others):
+            raise ValueError(f"the update {update} needs an extent of a multiple of 4 along {update.nu}: {extents}")
+        mask[update.mu] = (x[update.nu] + 2 * sum(x[d] for d in others)) % 4 == update.offset
+        return mask
+    if any(extent % 2 for extent in extents):
+        raise ValueError(f"the update {update} needs even extents and not {extents}")
+    mask[:] = np.all([x[d] % 2 == update.corner[d] for d in range(DIMENSIONS)], axis=0)
+    return mask
+
+
+def directions_of(update: Update) -> Tuple[int, ...]:
+    """Return the directions of the links that an update changes."""
+    return (update.mu,) if isinstance(update, Direction) else tuple(range(DIMENSIONS))
+
+
+def fixed_loop(update: Update, mu: int) -> Tuple[int, bool]:
+    """Return the other direction of the plaquette that is the fixed loop of U_mu, and whether on the positive side."""
+    return (update.nu, True) if isinstance(update, Direction) else ((mu + 1) % DIMENSIONS, False)
+
+
+def frozen_plaquettes(mask: np.ndarray) -> np.ndarray:
+    """Return which plaquettes have no link that changes, boolean of shape (6, *extents)."""
+    found = []
+    for mu, nu in PLANES:
+        around = mask[mu] | mask[nu] | np.roll(mask[nu], -1, mu) | np.roll(mask[mu], -1, nu)
+        found.append(~around)
+    return np.stack(found)
+
+
+class Neighbours:
+    """Numbers of sites and links next to each other.
+
+    Args:
+        extents: of the lattice.
+    """
+
+    def __init__(self, extents: Extents) -> None:
+        self.volume = int(np.prod(extents))
+        x = np.arange(self.volume).reshape(extents)
+        self.forward = [np.roll(x, -1, mu).ravel() for mu in range(DIMENSIONS)]
+        self.backward = [np.roll(x, 1, mu).ravel() for mu in range(DIMENSIONS)]
+
+    def link(self, mu: Union[int, np.ndarray], x: np.ndarray) -> np.ndarray:
+        """Return the numbers of U_mu(x)."""
+        return np.asarray(mu * self.volume + x)
+
+    def stencil(self, sites: np.ndarray) -> np.ndarray:
+        """Return each site and its eight neighbours, shape (9, sites): itself, then x - mu and x + mu of each mu."""
+        return np.stack([sites, *(step[mu][sites] for mu in range(DIMENSIONS) for step in (self.backward, self.forward))])
+
+
+@dataclass(frozen=True)
+class StapleTable:
+    """What one level of the staple network reads to make some links from those of the level before.
+
+    A corner is S_a(y) S_b(y + a). The staples of S_mu(x) are R = corner(nu, mu; x) S_nu(x + mu)^dagger and
+    L = S_nu(x - nu)^dagger corner(mu, nu; x - nu), and two links share each corner.
+
+    Attributes:
+        own: the links themselves, shape (n,).
+        left, right: of each corner the two links, (c,).
+        upper_corner, upper_link: of each R, (3, n), in order of nu = mu + 1, mu + 2, mu + 3.
+        lower_link, lower_corner: of each L, (3, n).
+    """
+
+    own: np.ndarray
+    left: np.ndarray
+    right: np.ndarray
+    upper_corner: np.ndarray
+    upper_link: np.ndarray
+    lower_link: np.ndarray
+    lower_corner: np.ndarray
+
+    def links_read(self) -> np.ndarray:
+        """Return the numbers of all links that are read, sorted."""
+        return np.unique(np.concatenate([self.own, self.left, self.right, *self.upper_link, *self.lower_link]))
+
+    def renumbered(self, links: np.ndarray) -> StapleTable:
+        """Return the table for a level before that holds only these links, in this order."""
+        at = np.full(int(links.max()) + 1, -1)
+        at[links] = np.arange(len(links))
+        return StapleTable(
+            *(at[a] for a in (self.own, self.left, self.right)),
+            self.upper_corner,
+            at[self.upper_link],
+            at[self.lower_link],
+            self.lower_corner,
+        )
+
+
+def staple_table(around: Neighbours, links: np.ndarray, steps: Sequence[int] = (1, 2, 3)) -> StapleTable:
+    """Return what the staples of some links are made of; ``steps`` are nu - mu."""
+    volume = around.volume
+    forward, backward = np.stack(around.forward), np.stack(around.backward)
+    mu, x = links // volume, links % volume
+    upper, lower, upper_link, lower_link = [], [], [], []
+    for step in steps:
+        nu = (mu + step) % DIMENSIONS
+        below = backward[nu, x]
+        upper.append((nu * DIMENSIONS + mu) * volume + x)
+        lower.append((mu * DIMENSIONS + nu) * volume + below)
+        upper_link.append(around.link(nu, forward[mu, x]))
+        lower_link.append(around.link(nu, below))
+    corners, at = np.unique(np.stack([upper, lower]), return_inverse=True)
+    pair, y = corners // volume, corners % volume
+    a, b = pair // DIMENSIONS, pair % DIMENSIONS
+    at = at.reshape(2, len(steps), -1)
+    left, right = around.link(a, y), around.link(b, forward[a, y])
+    return StapleTable(links, left, right, at[0], np.stack(upper_link), np.stack(lower_link), at[1])
+
+
+def cone(around: Neighbours, links: np.ndarray, levels: int) -> List[StapleTable]:
+    """Return the tables of a staple network of which only ``links`` are wanted, the first level first.
+
+    Each level makes only what the next one reads; the first reads the whole field.
+    """
+    tables: List[StapleTable] = []
+    for _ in range(levels):
+        table = staple_table(around, links)
+        if tables:
+            tables[0] = tables[0].renumbered(links)
+        tables.insert(0, table)
+        links = table.links_read()
+    return tables
