@@ -123,6 +123,7 @@ class DeviceAdapter(ABC):
     pace: ClassVar[Mapping[str, float]] = {}  # fields of record.Protocol in which this device differs from a CPU
     computes_on_host: ClassVar[bool] = False  # a burst that gets less than a whole core is disturbed
     runs_numpy: ClassVar[bool] = False  # so that the null workload can measure the harness on it
+    is_exact: ClassVar[bool] = False  # every process tells the same figure, so that one is enough
     must_start_cold: ClassVar[bool] = False  # what drives it does not survive a fork
 
     def __init__(self, index: str, settings: Mapping[str, str]) -> None:

@@ -95,7 +95,9 @@ class Plan:
 
 
 def rounds(cell: Cell, grade: Grade) -> int:
-    """Return how many processes a cell gets at most."""
+    """Return how many processes a cell gets at most: one where all would tell the same."""
+    if devices.adapter(devices.split(cell.device)[0]).is_exact:
+        return 1
     return {
         THROUGHPUT: grade.most_rounds, QUALITY: grade.quality_rounds, TIME_TO_QUALITY: grade.least_rounds, CAPACITY: 1,
     }[cell.measure]  # fmt: skip
@@ -134,7 +136,7 @@ def make(
     shuffle = random.Random(seed)
     laid: list[list[Attempt]] = []
     for number in range(grade.most_rounds):
-        due = [group for group in groups if number < rounds(group[0], grade)]
+        due = [group for group in groups if number < max(rounds(cell, grade) for cell in group)]
         for group in sorted(shuffle.sample(due, len(due)), key=lambda g: _ORDER.index(g[0].measure)):
             laid.append([_attempt(cell, group, number, seed, grade, protocol, pythons) for cell in group])
     return Plan(name, grade.name, seed, laid, budget_s, dict(pythons))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import siderostat
-from siderostat.devices.cpu import memory_bytes, model_name, usable_cores
+from siderostat.devices.cpu import cgroup, memory_bytes, model_name, usable_cores
 
 _PACKAGES = (
     "torch", "tensorflow", "tf-keras", "tensorflow-probability", "numpy", "scipy", "galsim", "pandas", "altair",
@@ -59,8 +59,7 @@ def environment(identify: bool = False) -> dict[str, Any]:
         "turbo": _read("/sys/devices/system/cpu/cpufreq/boost"),
         "smt": _read("/sys/devices/system/cpu/smt/control"),
         "virtualised": _hypervisor(),
-        "cgroup_cpu": _read("/sys/fs/cgroup/cpu.max"),
-        "cgroup_memory": _read("/sys/fs/cgroup/memory.max"),
+        "cgroup_cpus": cgroup.cpu_quota(),
         "host": host if identify else hashlib.blake2b(host.encode(), digest_size=6).hexdigest(),
         "packages": {name: version for name in _PACKAGES if (version := _version(name))},
         "variables": {k: v for k, v in sorted(os.environ.items()) if k.startswith(_VARIABLES)},
@@ -136,8 +135,6 @@ def available_memory_bytes() -> int:
     """Return the memory that a worker can have: what is free, within the cgroup's limit where there is one."""
     import psutil
 
+    left = cgroup.memory_left_bytes()
     free = int(psutil.virtual_memory().available)
-    limit, used = _read("/sys/fs/cgroup/memory.max"), _read("/sys/fs/cgroup/memory.current")
-    if limit and limit.isdigit() and used and used.isdigit():
-        free = min(free, int(limit) - int(used))
-    return free
+    return free if left is None else min(free, left)

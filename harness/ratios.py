@@ -305,7 +305,7 @@ def _ratio(kind: str, reference: Case, case: Case, disturbed: Collection[str] | 
         kind,
         reference.cell,
         case.cell,
-        stats.combined([(sign, stats.log_mean(list(figures.values()))) for sign, figures in terms]),
+        stats.combined(_parts(terms, theirs, ours)),
         bool(paired),
         len(theirs),
         len(ours),
@@ -313,6 +313,21 @@ def _ratio(kind: str, reference: Case, case: Case, disturbed: Collection[str] | 
         tuple(sorted(found)),
         terms,
     )
+
+
+def _parts(
+    terms: Sequence[tuple[float, ByRound]], theirs: Sequence[Record], ours: Sequence[Record]
+) -> list[tuple[float, LogEstimate]]:
+    """Return what adds up to the logarithm of a ratio; the error of a modelled side is that of its model.
+
+    In lock-step that comes on top of the scatter of the pairs. The errors of two models are taken as independent.
+    """
+    bands = [stats.modelled(theirs[0]), stats.modelled(ours[0])]
+    parts = [(sign, stats.log_mean(list(figures.values()))) for sign, figures in terms]
+    if len(terms) == 1:
+        errors = [dataclasses.replace(band, value=0.0, n=parts[0][1].n) for band in bands if band is not None]
+        return [*parts, *((1.0, error) for error in errors)]
+    return [(sign, log if band is None else band) for (sign, log), band in zip(parts, bands, strict=True)]
 
 
 def _log_times(records: Sequence[Record]) -> ByRound:

@@ -18,6 +18,7 @@ from typing import Iterable, Sequence
 from siderostat.record import THROUGHPUT, Burst, Cell, Provenance, Record, Status
 
 CONFIDENCE = 0.95
+_MANY = 1e9  # degrees of freedom of what is known to be normal
 NOISY_SHARE = 0.3  # of processes measured under contention
 HEAVY_TAIL = 0.05  # relative difference between mean-based and median-based time
 DETECTABLE = 2.8  # standard errors
@@ -189,6 +190,27 @@ def geometric_mean(figures: Sequence[float], confidence: float = CONFIDENCE) -> 
     return log_mean([math.log(x) for x in figures]).estimate(confidence)
 
 
+def modelled(record: Record) -> LogEstimate | None:
+    """Return the logarithm of the time per item of a simulated device, its error that of the model; None: no such band.
+
+    The error is a quarter of the logarithm of the 95 % band's width, as if it were normal.
+    """
+    band = record.model.get("seconds_per_step")
+    if not band or not record.items_per_step:
+        return None
+    error = math.log(band["p97_5"] / band["p2_5"]) / (2 * _student(_MANY, 0.5 + CONFIDENCE / 2))
+    return LogEstimate(math.log(band["p50"] / record.items_per_step), error, _MANY, 1)
+
+
+def _modelled_time(ok: Sequence[Record]) -> Estimate | None:
+    """Return the time per item of a simulated device with the model's own 95 % band, which need not be symmetric."""
+    if not ok or modelled(ok[0]) is None:
+        return None
+    band, items = ok[0].model["seconds_per_step"], ok[0].items_per_step
+    assert items
+    return Estimate(band["p50"] / items, band["p2_5"] / items, band["p97_5"] / items, 1)
+
+
 def least_direct(origins: Iterable[Provenance | None]) -> Provenance | None:
     """Return the least direct of where figures come from; None where nothing is known of it."""
     return max((origin for origin in origins if origin is not None), key=DIRECTNESS.index, default=None)
@@ -230,14 +252,14 @@ def time_to_quality(records: Iterable[Record]) -> Estimate | None:
 
 
 def case(records: Sequence[Record]) -> Case:
-    """Estimate one cell from all its records.
+    """Estimate one cell from all its records; the interval of a simulated device is the band of its model.
 
     Flags: those that any counted record carries (such as ``warmup_unstable``), ``noisy`` (more than
     ``NOISY_SHARE`` of the processes contended) and ``heavy_tail``.
     """
     ok = counted(records)
     found = flags(ok) | ({"converged_false"} & {f for r in records for f in r.flags})  # the last one may have failed
-    time = geometric_mean([process_seconds_per_item(r) for r in ok]) if ok else None
+    time = _modelled_time(ok) or (geometric_mean([process_seconds_per_item(r) for r in ok]) if ok else None)
     return Case(records[0].attempt.cell, tuple(records), time, tuple(sorted(found)))
 
 

@@ -275,12 +275,14 @@ def _looks(points: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 def _intervals(timed: Sequence[Row]) -> str:
     """Say what the bars are, and where there are none."""
-    single = sum(r.n_processes < 2 for r in timed)
-    if single == len(timed):
-        return "No intervals: one process per case."
-    n = spread(r.n_processes for r in timed if r.n_processes > 1)
-    text = f"Bars: 95 % intervals over {n} processes; where none is to be seen it is smaller than the mark."
-    return text + (f" {count(single, 'case')} of one process: no interval." if single else "")
+    bands = "Bars of modelled points: the model's 95 % band. " if any(r.is_band for r in timed) else ""
+    ours = [r for r in timed if not r.is_band]
+    single = sum(r.n_processes < 2 for r in ours)
+    if single == len(ours):
+        return bands + ("No intervals: one process per case." if ours else "")
+    n = spread(r.n_processes for r in ours if r.n_processes > 1)
+    text = f"Bars: 95 % intervals over {n} processes; where none is to be seen it is smaller than the mark. {bands}"
+    return text + (f"{count(single, 'case')} of one process: no interval." if single else "")
 
 
 def _missing(table: Sequence[Row]) -> str:

@@ -97,6 +97,11 @@ class Row:
         return None if self.time is None else self.time.inverse()
 
     @property
+    def is_band(self) -> bool:
+        """Whether the interval is that of a model and not one over processes."""
+        return any(r.model.get("seconds_per_step") for r in counted(self.case.records))
+
+    @property
     def set_key(self) -> tuple[str, str, str]:
         """Workload, variant and mode: what one set of charts and one table hold."""
         return self.workload, self.variant, self.mode

@@ -125,7 +125,9 @@ def notes(row: Row) -> str:
         if row.need_bytes is not None:
             found.append(f"needs {bytes_(row.need_bytes)}")
         return "; ".join(found)
-    if row.n_processes == 1:
+    if row.is_band:
+        found.append("interval: the model's 95 % band")
+    elif row.n_processes == 1:
         found.append("one process: no interval")
     if row.n_failed:
         found.append(f"{count(row.n_failed, 'process')} failed, see below")

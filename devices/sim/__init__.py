@@ -61,6 +61,7 @@ class Sim(DeviceAdapter):
     title = "a chip that is not here, modelled from its specification"
     clock = "model"
     provenance = Provenance.MODELLED
+    is_exact = True
     settings_help: ClassVar[Mapping[str, str]] = {
         "framework": "software that drives the chip, or the path of its file; default: poptorch-loop or torch-eager",
         "chips": "1, 2 or 4 that hold the same weights and share the batch; default 1",
@@ -255,7 +256,8 @@ def _measured_host(step: Step, machine: Machine) -> Dict[str, Any]:
     On a clock of its own, never added to the model's.
     """
     feeds = [copy.copy(phase.feed) for phase in step.phases]
-    tries = []
+    tries: List[float] = []
+    copies: List[np.ndarray] = []
     for _ in range(_TRIES):
         begin = clock.perf_counter()
         copies = [np.copy(array) for feed in feeds for array in feed.next()]

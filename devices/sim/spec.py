@@ -113,7 +113,7 @@ def find(folder: str, name: str) -> Path:
     close = difflib.get_close_matches(name, known, 1)
     hint = f" (did you mean {close[0]}?)" if close else ""
     raise SpecError(
-        f"no {folder.rstrip('s')} is called {name!r}{hint}; there are {', '.join(known)}, or name a file, ending in .toml"
+        f"no {folder.rstrip('s')} is called {name!r}{hint}; there are {', '.join(known)}; or name a .toml file"
     )
 
 
@@ -132,7 +132,7 @@ def read(folder: str, name: str, keys: Mapping[str, Mapping[str, Key]], words: S
     path = find(folder, name)
     raw = path.read_bytes()
     data = _parse(path, raw)
-    kind = data.get("kind")
+    kind = str(data.get("kind", ""))
     if kind not in keys:
         raise SpecError(f"{path}: kind is {kind!r}; allowed are {', '.join(map(repr, keys))}")
     for key in data:
@@ -196,7 +196,8 @@ def _figure(where: str, data: Any, key: Key) -> Figure:
         raise SpecError(
             f"{where}: allowed are {', '.join(sorted(allowed))}, not {', '.join(sorted(set(held) - allowed))}"
         )
-    value, spread = held.get("value"), held.get("spread", 1.0)
+    value: Any = held.get("value")
+    spread: Any = held.get("spread", 1.0)
     if not _is_number(value) or value < key.least:
         raise SpecError(f"{where}: value must be a number of at least {key.least:g}, not {value!r} ({key.help})")
     if not _is_number(spread) or spread < 1:

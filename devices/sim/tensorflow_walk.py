@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import operator
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple
@@ -34,9 +35,8 @@ class Value:
     Attributes:
         shape: None where it is not known before the step runs.
         dtype: TensorFlow's.
-        storage: id; None of what has none, being known from shapes or constants alone, and not read so far.
+        storage: id; None of what takes no memory: shapes, axes, single numbers, and arrays of one number.
         is_constant: the same in every step.
-        is_data: made from an array of a program's, which takes memory; shapes, axes and arrays of one number do not.
         number: the value of a single number, where it is known.
         items: what a list of tensors holds.
     """
@@ -45,7 +45,6 @@ class Value:
     dtype: Any
     storage: Optional[int] = None
     is_constant: bool = False
-    is_data: bool = False
     number: Any = None
     items: Tuple[Any, ...] = ()
 
@@ -76,7 +75,6 @@ class Walk:
         self.returned: Set[int] = set()
         self.parameters = 0
         self._variables: Dict[int, Tuple[int, Any]] = {}
-        self._constants: Dict[Tuple[int, str], Tuple[int, Any]] = {}
         self._known: Known = {}
 
     def state_of(self, variables: Sequence[Any]) -> None:
@@ -111,14 +109,15 @@ class Walk:
         Raises:
             Unsupported: if a shape, or how often a loop turns, depends on values.
         """
-        variables = {id(v.handle): v for v in function.graph.variables}
+        # Not all that a graph captures is among its own variables: those of optimisers are not.
+        variables = {id(v.handle): v for v in (*function.graph.variables, *(v for _, v in self._variables.values()))}
         known: Known = {}
         for outside, inside in function.graph.captures:
             if id(outside) in variables:
                 variable = variables[id(outside)]
                 known[inside.name] = Value(tuple(variable.shape), variable.dtype, self.variable(variable))
             else:
-                known[inside.name] = Value(_shape(inside), inside.dtype, is_constant=True, is_data=True)
+                known[inside.name] = self._data(inside)
         for tensor in function.graph.inputs:
             if tensor.name not in known:
                 known[tensor.name] = self._fresh(tensor)
@@ -144,8 +143,23 @@ class Walk:
         return Value(shape, tensor.dtype, self._new(size))
 
     def _graph(self, graph: Any, known: Known, stage_of: Callable[[int], str]) -> None:
-        for number, op in enumerate(graph.get_operations()):
-            self._op(graph, op, known, stage_of(number))
+        """Walk operations in the order in which they were made, those that others need before these.
+
+        The latter since a loop gets further inputs when its backward pass is made.
+        """
+        places = {op.name: number for number, op in enumerate(graph.get_operations())}
+        done: Set[str] = set()
+        waiting = list(reversed(graph.get_operations()))
+        while waiting:
+            op = waiting[-1]
+            missing = [t.op for t in op.inputs if t.name not in known and t.op.name not in done]
+            if missing and op.name not in done:
+                waiting.extend(missing)
+                continue
+            waiting.pop()
+            if op.name not in done:
+                done.add(op.name)
+                self._op(graph, op, known, stage_of(places[op.name]))
 
     def _op(self, graph: Any, op: Any, known: Known, stage: str) -> None:
         """Find out what an operation's outputs are, and write it down if it computes or moves data."""
@@ -155,7 +169,7 @@ class Walk:
             return
         ins = [known[t.name] for t in op.inputs]
         if kind == "Const":
-            found: List[Value] = [_constant(op)]
+            found: List[Value] = [self._constant(op)]
         elif kind in _CALLS:
             found = self._call(graph, op.get_attr("f").name, ins, stage)
         elif kind in _LOOPS:
@@ -169,9 +183,12 @@ class Walk:
         elif kind in tensorflow_ops.VIEWS:
             found = [_view(value, tensor) for value, tensor in zip(ins, op.outputs)]
         elif kind in tensorflow_ops.FROM_SHAPES or _is_constant(kind, op, ins):
-            is_data = kind not in tensorflow_ops.FROM_SHAPES and any(value.is_data for value in ins)
+            is_data = kind not in tensorflow_ops.FROM_SHAPES and any(value.storage is not None for value in ins)
             number = _number(kind, ins)
-            found = [Value(_shape(t), t.dtype, None, True, is_data, number) for t in op.outputs]
+            found = [
+                self._data(t) if is_data else Value(_shape(t), t.dtype, is_constant=True, number=number)
+                for t in op.outputs
+            ]
         else:
             found = self._computation(op, ins, stage)
         known.update({tensor.name: value for tensor, value in zip(op.outputs, found)})
@@ -194,7 +211,7 @@ class Walk:
                 "model static shapes"
             )
         reads = self._read(op, ins)
-        writes = self._written(kind, ins, known_shapes)
+        writes = self._written(op, ins, known_shapes)
         if not writes:
             return found
         if tensorflow_ops.is_convolution(kind):
@@ -220,35 +237,42 @@ class Walk:
     def _read(self, op: Any, ins: Sequence[Value]) -> List[TensorSpec]:
         """Return what an operation reads, each tensor once; a variable that is only assigned to is not read."""
         found: Dict[TensorSpec, None] = {}
-        for number, (value, tensor) in enumerate(zip(ins, op.inputs)):
+        for number, value in enumerate(ins):
             if value.shape is None or (op.type == "AssignVariableOp" and number == 0):
                 continue
-            storage = self._held(op, tensor, value) if value.storage is None else value.storage
-            if storage is not None:
-                found[TensorSpec(storage, value.shape, value.dtype.name, value.dtype.size)] = None
+            if value.is_constant:
+                self._hold(value)
+            if value.storage is not None:
+                found[TensorSpec(value.storage, value.shape, value.dtype.name, value.dtype.size)] = None
         return list(found)
 
-    def _held(self, op: Any, tensor: Any, value: Value) -> Optional[int]:
-        """Return the storage of a constant array, made when it is first read; None of what has none."""
-        if not value.is_data or value.shape is None:
-            return None
-        key = (id(op.graph), tensor.name)
-        if key not in self._constants:
-            elements = 1
-            for side in value.shape:
-                elements *= side
-            self._constants[key] = (self._new(elements * value.dtype.size), op.graph)
-            self.resident.add(self._constants[key][0])
-            self.parameters += elements if value.dtype.is_floating or value.dtype.is_complex else 0
-        return self._constants[key][0]
+    def _data(self, tensor: Any) -> Value:
+        """Return an array that is the same in every step. It counts as held once something reads it."""
+        return dataclasses.replace(self._fresh(tensor), is_constant=True)
 
-    def _written(self, kind: str, ins: Sequence[Value], found: Sequence[Value]) -> List[TensorSpec]:
+    def _constant(self, op: Any) -> Value:
+        tensor = op.outputs[0]
+        if tensor.dtype == tf.string:
+            return Value(_shape(tensor), tensor.dtype, is_constant=True)
+        array = np.asarray(tf.get_static_value(tensor))
+        if array.size > 1 and not (array == array.flat[0]).all():
+            return self._data(tensor)
+        number = array.item() if array.ndim == 0 else None
+        return Value(_shape(tensor), tensor.dtype, is_constant=True, number=number)
+
+    def _hold(self, value: Value) -> None:
+        """Note that an array that is the same in every step is read."""
+        if value.storage is None or value.storage in self.resident:
+            return
+        self.resident.add(value.storage)
+        if value.dtype.is_floating or value.dtype.is_complex:
+            self.parameters += self.storages[value.storage] // int(value.dtype.size)
+
+    def _written(self, op: Any, ins: Sequence[Value], found: Sequence[Value]) -> List[TensorSpec]:
         """Return what an operation writes: its outputs, or the variables that it changes."""
         values = list(found)
-        if kind.startswith("ResourceApply"):
-            values = [v for v in ins if v.storage in self.resident and v.storage is not None]
-        elif kind.startswith(("Assign", "ResourceScatter")):
-            values = list(ins[:1])
+        if op.type.startswith(("ResourceApply", "Assign", "ResourceScatter")):
+            values = [value for value, tensor in zip(ins, op.inputs) if tensor.dtype == tf.resource]
         return [
             TensorSpec(v.storage, v.shape, v.dtype.name, v.dtype.size)
             for v in values
@@ -299,15 +323,6 @@ def _shape(tensor: Any) -> Optional[Tuple[int, ...]]:
     return tuple(int(side) for side in tensor.shape) if tensor.shape.is_fully_defined() else None
 
 
-def _constant(op: Any) -> Value:
-    tensor = op.outputs[0]
-    if tensor.dtype == tf.string:
-        return Value(_shape(tensor), tensor.dtype, is_constant=True)
-    array = np.asarray(tf.get_static_value(tensor))
-    is_data = array.size > 1 and not (array == array.flat[0]).all()
-    return Value(_shape(tensor), tensor.dtype, None, True, is_data, array.item() if array.ndim == 0 else None)
-
-
 def _is_constant(kind: str, op: Any, ins: Sequence[Value]) -> bool:
     """Say whether an operation gives the same in every step, so that it is done before the first."""
     if kind in tensorflow_ops.RANDOMS or any(t.dtype == tf.resource for t in op.inputs):
@@ -323,15 +338,7 @@ def _number(kind: str, ins: Sequence[Value]) -> Any:
 
 
 def _view(value: Value, tensor: Any) -> Value:
-    return Value(
-        _shape(tensor) or value.shape,
-        tensor.dtype,
-        value.storage,
-        value.is_constant,
-        value.is_data,
-        value.number,
-        value.items,
-    )
+    return dataclasses.replace(value, shape=_shape(tensor) or value.shape, dtype=tensor.dtype)
 
 
 def _list(op: Any, ins: Sequence[Value]) -> List[Value]:

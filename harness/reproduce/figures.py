@@ -12,7 +12,7 @@ from siderostat.reports.charts import Chart, dressed
 from siderostat.reproduce import published
 from siderostat.reproduce.arcelin2021 import DEVICES, FITTED, NETWORKS, RATIO, TITLES, Point, Reproduction
 
-_COLOURS = dict(zip((*DEVICES, RATIO), theme.OKABE_ITO, strict=False))
+_COLOURS: dict[str, str] = dict(zip((*DEVICES, RATIO), theme.OKABE_ITO, strict=False))
 _BANDS = (("p2_5", "p97_5", 0.14), ("p16", "p84", 0.26))
 _LOG_IMAGES = alt.Scale(type="log", domain=[0.8, 7000])
 _NUMBERS = {"dnn": "2", "bnn": "3"}

@@ -46,7 +46,7 @@ class SquaredError(nn.Module):
 
     def _predicted(self, images: Tensor) -> Tensor:
         if self.head is None:
-            mean, _ = self.network(images)
+            mean: Tensor = self.network(images)[0]
             return mean
         network = self.network
         features = network.blocks(network.normalisation(images))
@@ -137,7 +137,7 @@ class ResNet50(nn.Module):
 
 def classifier_step(model: nn.Module, batch: int, shape: tuple[int, ...], momentum: float) -> Step:
     """Return a training step of a classifier by stochastic gradient descent."""
-    arrays = [np.zeros((batch, *shape), np.float32), np.zeros(batch, np.int64)]
+    arrays: list[np.ndarray] = [np.zeros((batch, *shape), np.float32), np.zeros(batch, np.int64)]
     return training_step(model, arrays, lambda p: torch.optim.SGD(p, 1e-3, momentum=momentum))
 
 

@@ -16,9 +16,9 @@ CAVEATS = [
     "The GPU's Bayesian network may have used Flipout, which does each layer twice; it is modelled with one sample of "
     "each kernel per batch.",
     "That the next larger batch did not fit was never logged: the true limits are 14 or 15 (DNN) and 8 or 9 (BNN).",
-    "The published IPU point at batch 8 (DNN) is high in two independent runs. Those at 2 and 4 lie below what this model "
-    "says, which adds the time of the host to that of the chip; one in which the two overlap meets them, and misses the "
-    "Bayesian network by a quarter. It is not bent to them.",
+    "The published IPU point at batch 8 (DNN) is high in two independent runs. Those at 2 and 4 lie below what this "
+    "model says, which adds the time of the host to that of the chip; one in which the two overlap meets them, and "
+    "misses the Bayesian network by a quarter. It is not bent to them.",
     "Compiling took 183 to 256 s on the IPU and is not in the times.",
     "The number of kernels on the GPU is that of nodes in TensorFlow's own graph of these networks.",
 ]
@@ -57,8 +57,8 @@ def headlines(of: Reproduction) -> list[str]:
         f"Of {len(covered)} published times, {sum(covered)} lie in the model's 95 % band.",
         f"Largest batches on the GC2: DNN {capacity['dnn'].modelled} (published {capacity['dnn'].published}, fitted), "
         f"BNN {capacity['bnn'].modelled} (published {capacity['bnn'].published}, held out).",
-        f"From batch 8 on, the chip works in {percent(min(shares), 0)} to {percent(max(shares), 0)} of the modelled step "
-        "of the DNN on the GC2; in the rest it waits for the host's inputs.",
+        f"From batch 8 on, the chip works in {percent(min(shares), 0)} to {percent(max(shares), 0)} of the modelled "
+        "step of the DNN on the GC2; in the rest it waits for the host's inputs.",
     ]
 
 
@@ -125,8 +125,9 @@ def _ideal_table(of: Reproduction) -> Table:
 def _ideal_notes(of: Reproduction) -> list[str]:
     largest = of.ideal["dnn"][-1]
     return [
-        f"With an ideal host the DNN at batch {largest[0]} would run {number(largest[1]['p50'])} times as fast on the "
-        f"GC2 ({number(largest[1]['p2_5'])} to {number(largest[1]['p97_5'])}): what the chips would do, and nobody timed."
+        f"With an ideal host the DNN at batch {largest[0]} would run {number(largest[1]['p50'])} times as fast "
+        f"on the GC2 ({number(largest[1]['p2_5'])} to {number(largest[1]['p97_5'])}): what the chips would do, and "
+        "nobody timed."
     ]
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from siderostat import stats
-from siderostat.record import Status
+from siderostat import ratios, stats
+from siderostat.record import Provenance, Status
 from tests.records import burst, cell, failed, ok
 
 
@@ -134,3 +134,27 @@ def test_heavy_tail_is_seen():
 def test_cases_keep_the_order_of_the_journal():
     records = [ok(of=cell(batch=8)), ok(of=cell(batch=2)), ok(of=cell(batch=8), round=1)]
     assert [c.cell.batch for c in stats.cases(records)] == [8, 2]
+
+
+class TestModels:
+    BAND = {"p2_5": 0.5, "p16": 0.7, "p50": 1.0, "p84": 1.5, "p97_5": 2.0}
+
+    def record(self, round: int = 0, **changes):
+        model = {"seconds_per_step": self.BAND}
+        return ok([1.0], round=round, provenance=Provenance.MODELLED, clock="model", model=model, **changes)
+
+    def test_the_interval_of_a_simulated_device_is_the_band_of_its_model(self):
+        time = stats.case([self.record()]).seconds_per_item
+        assert (time.value, time.low, time.high) == (1 / 4, 0.5 / 4, 2 / 4)
+
+    def test_more_processes_do_not_make_a_model_better(self):
+        time = stats.case([self.record(round=i) for i in range(10)]).seconds_per_item
+        assert (time.low, time.high) == (0.5 / 4, 2 / 4)
+
+    def test_a_ratio_to_a_modelled_time_carries_the_error_of_the_model(self):
+        here = [ok([0.5 * x], round=i, of=cell(device="cpu")) for i, x in enumerate((0.99, 1.0, 1.01))]
+        there = [self.record(of=cell(device="sim:x"))]
+        (ratio,) = ratios.between([stats.case(here)], [stats.case(there)]).ratios
+        assert ratio.provenance is Provenance.MODELLED
+        assert ratio.estimate.value == pytest.approx(0.5, rel=0.01)
+        assert ratio.estimate.high / ratio.estimate.value == pytest.approx(2, rel=0.05)

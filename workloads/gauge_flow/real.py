@@ -1,0 +1,211 @@
+"""The flow in real arithmetic: static shapes, no complex numbers, no decomposition, and nothing that nobody reads.
+
+Links are (2, 3, 3, links, batch) and staples (channels, 2, 3, 3, links, batch). Which link reads which is in tables made
+once; of the staple network only the cone is computed that ends at the active links, and of the context network only what
+their features come from.
+"""
+
+from __future__ import annotations
+
+from typing import Dict, List, Sequence, Tuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from siderostat.workloads.gauge_flow import lattice, pairs, spectral
+from siderostat.workloads.gauge_flow.coupling import STENCIL, WIDTH, Coupling, Flow, Width
+from siderostat.workloads.gauge_flow.group import COLOURS, DIMENSIONS, PLANES
+from siderostat.workloads.gauge_flow.lattice import Extents, Neighbours, StapleTable, Update
+from siderostat.workloads.gauge_flow.pairs import product
+
+AT_ONCE = 8192  # matrices in a product: what it reads and writes then stays near the processor
+
+_NAMES = ("own", "left", "right", "upper_corner", "upper_link", "lower_link", "lower_corner")
+
+
+class Tables(nn.Module):
+    """Which links and sites an update reads. Layers with the same update share one.
+
+    Args:
+        extents: of the lattice.
+        update: which links change.
+        levels: of the staple network; 0 where the loops are fixed.
+    """
+
+    active: Tensor  # links that change, (n,)
+    frozen: Tensor  # 1 for all others and 0 for these, (links, 1)
+    fixed: Tensor  # the three links of the fixed loop, (3, n)
+    corners: Tensor  # of frozen plaquettes, (4, p): U_mu(x), U_nu(x + mu), U_nu(x), U_mu(x + nu)
+    around: Tensor  # of each plane, stencil place and site of the first convolution its plaquette, (6 * 9 * sites,)
+    second: Tensor  # of each stencil place and active site its site of the first convolution, (9 * active sites,)
+    site: Tensor  # of each active link its active site, (n,)
+
+    def __init__(self, extents: Extents, update: Update, levels: int) -> None:
+        super().__init__()
+        self.levels = levels
+        near = Neighbours(extents)
+        mask = lattice.active(update, extents)
+        links = mask.ravel().nonzero()[0]
+        self.is_upper = lattice.fixed_loop(update, 0)[1]
+        self._keep("active", links)
+        self.register_buffer("frozen", torch.from_numpy(~mask.reshape(-1, 1)).float(), persistent=False)
+        if levels:
+            for level, table in enumerate(lattice.cone(near, links, levels)):
+                for name in _NAMES:
+                    self._keep(f"{name}_{level}", getattr(table, name))
+        else:
+            self._keep("fixed", _fixed_loops(near, update, links))
+        self._keep_context(near, mask, links % near.volume)
+
+    def _keep(self, name: str, numbers: np.ndarray) -> None:
+        kept = torch.from_numpy(np.ascontiguousarray(numbers, np.int64 if name == "active" else np.int32))
+        self.register_buffer(name, kept, persistent=False)
+
+    def _keep_context(self, near: Neighbours, mask: np.ndarray, sites: np.ndarray) -> None:
+        active_sites, site = np.unique(sites, return_inverse=True)
+        stencil = near.stencil(active_sites)
+        inner, second = np.unique(stencil, return_inverse=True)
+        outer = near.stencil(inner)
+        whole = lattice.frozen_plaquettes(mask).reshape(len(PLANES), -1)
+        read = np.zeros_like(whole)
+        read[:, outer.ravel()] = True
+        plane, x = np.nonzero(whole & read)
+        number = np.full(whole.shape, len(x))  # one past the last: where a link changes, 0 stands for the plaquette
+        number[plane, x] = np.arange(len(x))
+        forward = np.stack(near.forward)
+        mu, nu = np.array(PLANES)[plane].T
+        corners = [near.link(*pair) for pair in ((mu, x), (nu, forward[mu, x]), (nu, x), (mu, forward[nu, x]))]
+        self._keep("corners", np.stack(corners))
+        self._keep("around", number[:, outer].ravel())
+        self._keep("second", second.ravel())
+        self._keep("site", site.ravel())
+
+    def level(self, level: int) -> StapleTable:
+        """Return the table of a level of the staple network; its arrays are tensors."""
+        return StapleTable(*(getattr(self, f"{name}_{level}") for name in _NAMES))
+
+
+def _fixed_loops(near: Neighbours, update: Update, links: np.ndarray) -> np.ndarray:
+    """Return the three links of each fixed loop, in the order of their product; of a lower one the first is adjoint."""
+    mu, x = links // near.volume, links % near.volume
+    forward, backward = np.stack(near.forward), np.stack(near.backward)
+    pairs_of = [lattice.fixed_loop(update, d) for d in range(DIMENSIONS)]
+    nu = np.array([other for other, _ in pairs_of])[mu]
+    if pairs_of[0][1]:
+        return np.stack([near.link(nu, x), near.link(mu, forward[nu, x]), near.link(nu, forward[mu, x])])
+    below = backward[nu, x]
+    return np.stack([near.link(nu, below), near.link(mu, below), near.link(nu, forward[mu, below])])
+
+
+class RealCoupling(Coupling):
+    """One layer; see :class:`complex.ComplexCoupling` for what it computes."""
+
+    def __init__(self, extents: Extents, update: Update, learned: bool, tables: Tables, width: Width = WIDTH) -> None:
+        super().__init__(extents, update, learned, width)
+        self.tables = tables
+
+    def forward(self, links: Tensor, is_inverse: bool) -> Tuple[Tensor, Tensor]:
+        """See :class:`Coupling`."""
+        tables = self.tables
+        staples = self.active_staples(links)
+        features = torch.cat([self.context(links), pairs.invariants(staples)])
+        raw = _dense(self.last, F.silu(_dense(self.hidden, features)))
+        w = pairs.projected(staples)
+        loops = product(links.index_select(-2, tables.active), w, right_adjoint=True)
+        theta = pairs.phases(pairs.trace(loops))
+        moved = spectral.move(theta, raw, is_inverse)
+        new = product(pairs.with_phases(loops, theta, moved.gaps, moved.theta, moved.new_gaps), w)
+        return links.index_copy(-2, tables.active, new), moved.log_determinant.sum(0)
+
+    def active_staples(self, links: Tensor) -> Tensor:
+        """Return what takes the place of the staples of the active links, (2, 3, 3, n, batch)."""
+        tables = self.tables
+        if not self.learned:
+            first, middle, last = (links.index_select(-2, numbers) for numbers in tables.fixed)
+            if tables.is_upper:
+                return product(product(first, middle), last, right_adjoint=True)
+            return product(first, product(middle, last), left_adjoint=True)
+        s = (links * tables.frozen)[None]
+        for level, mixing in enumerate(self.mixing):
+            s = _mixed_staples(s, mixing, tables.level(level))
+        return s[0]
+
+    def context(self, links: Tensor) -> Tensor:
+        """Return features of the active links made of frozen plaquettes, (channels, n, batch)."""
+        tables = self.tables
+        a, b, c, d = (links.index_select(-2, numbers) for numbers in tables.corners)
+        traces = F.pad(pairs.trace_of_product(product(a, b), product(c, d)), (0, 0, 0, 1))
+        h = traces.index_select(1, tables.around).view(2 * len(PLANES), STENCIL, -1, links.shape[-1])
+        h = F.silu(_convolution(self.first, h)).index_select(1, tables.second)
+        h = F.silu(_convolution(self.second, h.view(len(h), STENCIL, -1, links.shape[-1])))
+        return h.index_select(1, tables.site)
+
+
+def _mixed_staples(s: Tensor, mixing: Tensor, table: StapleTable) -> Tensor:
+    """Return one level of the staple network, (outside, 2, 3, 3, n, batch), from (inside, 2, 3, 3, m, batch)."""
+    inside, batch = len(s), s.shape[-1]
+    some = max(1, AT_ONCE // (inside * batch))
+    corners = torch.cat(
+        [product(s.index_select(-2, left), s.index_select(-2, right)) for left, right in _split(some, table.left, table.right)],
+        -2,
+    )
+    per_staple = (table.upper_corner, table.upper_link, table.lower_link, table.lower_corner)
+    made = []
+    for own, *numbers in _split(some, table.own, *(a for numbers in per_staple for a in numbers)):
+        parts = [s.index_select(-2, own)]
+        for corner, link in zip(numbers[:3], numbers[3:6]):
+            parts.append(product(corners.index_select(-2, corner), s.index_select(-2, link), right_adjoint=True))
+        for link, corner in zip(numbers[6:9], numbers[9:]):
+            parts.append(product(s.index_select(-2, link), corners.index_select(-2, corner), left_adjoint=True))
+        total = mixing[:, :inside] @ parts[0].reshape(inside, -1)
+        for i, part in enumerate(parts[1:], 1):
+            total = torch.addmm(total, mixing[:, i * inside : (i + 1) * inside], part.reshape(inside, -1))
+        made.append(total.view(len(mixing), 2, COLOURS, COLOURS, len(own), batch))
+    return torch.cat(made, -2)
+
+
+def _split(some: int, *numbers: Tensor) -> List[Tuple[Tensor, ...]]:
+    """Return parts of equally long tensors, ``some`` at a time."""
+    return list(zip(*(a.split(some) for a in numbers)))
+
+
+def _dense(layer: nn.Linear, x: Tensor) -> Tensor:
+    """Apply a dense layer along the first axis."""
+    return torch.addmm(layer.bias[:, None], layer.weight, x.reshape(len(x), -1)).view(-1, *x.shape[1:])
+
+
+def _convolution(layer: nn.Linear, x: Tensor) -> Tensor:
+    """Apply a dense layer along channels and stencil places, (channels, 9, sites, batch); its own order is the other."""
+    outside = layer.weight.shape[0]
+    weight = layer.weight.view(outside, STENCIL, -1).transpose(1, 2).reshape(outside, -1)
+    return torch.addmm(layer.bias[:, None], weight, x.reshape(weight.shape[1], -1)).view(-1, *x.shape[2:])
+
+
+class RealFlow(Flow):
+    """The flow that runs where complex numbers do not exist."""
+
+    def taken(self, links: Tensor) -> Tensor:
+        """See :class:`Flow`."""
+        return links.flatten(1, 1 + DIMENSIONS).permute(4, 2, 3, 1, 0).contiguous()
+
+    def given(self, links: Tensor, extents: Extents) -> Tensor:
+        """See :class:`Flow`."""
+        return links.permute(4, 3, 1, 2, 0).unflatten(1, (DIMENSIONS, *extents)).contiguous()
+
+
+def flow(extents: Extents, updates: Sequence[Update], learned: Sequence[bool], width: Width = WIDTH) -> RealFlow:
+    """Return a flow with parameters of 0; layers with the same update share their tables."""
+    return RealFlow([RealCoupling(extents, *how, width) for how in with_tables(extents, updates, learned, width)])
+
+
+def with_tables(
+    extents: Extents, updates: Sequence[Update], learned: Sequence[bool], width: Width
+) -> List[Tuple[Update, bool, Tables]]:
+    """Return each layer's update, whether its loops are learned, and its tables."""
+    made: Dict[Tuple[Update, bool], Tables] = {}
+    for key in zip(updates, learned):
+        if key not in made:
+            made[key] = Tables(extents, key[0], len(width.channels_of_levels()) - 1 if key[1] else 0)
+    return [(*key, made[key]) for key in zip(updates, learned)]
