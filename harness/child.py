@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -258,6 +259,20 @@ class Child:
         except (ProcessLookupError, PermissionError):
             with contextlib.suppress(ProcessLookupError):  # it had no session of its own yet, or has ended
                 os.kill(self.process.pid, signal.SIGKILL)
+
+
+def ask_once(request: dict[str, Any], timeout_s: float, python: str = sys.executable) -> dict[str, Any]:
+    """Ask a short-lived worker, so that no context or thread of a device stays here.
+
+    Raises:
+        Lost: if it cannot answer.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        child = Child(Path(folder) / "ask.log", python=python)
+        try:
+            return child.ask(request, timeout_s)
+        finally:
+            child.end()
 
 
 def _environment() -> dict[str, str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from siderostat import contention, devices, provenance
-from siderostat.child import Child, Lost
+from siderostat.child import Lost, ask_once
 from siderostat.devices.cpu import usable_cores
 from siderostat.record import Provenance
 
@@ -50,29 +49,11 @@ def examine() -> list[Finding]:
 
 
 def describe_device(name: str) -> tuple[dict[str, Any], str]:
-    """Ask a device about itself in a short-lived process, so that no context or thread of it stays here.
-
-    Returns:
-        What it says, and the reason why it is not available (empty where it is).
-    """
+    """Return what a device says of itself, and the reason why it is not available (empty where it is)."""
     try:
-        return _ask({"do": "describe", "device": name}), ""
+        return ask_once({"do": "describe", "device": name}, _ASK_S), ""
     except Lost as lost:
         return {}, lost.detail
-
-
-def _ask(request: dict[str, Any]) -> dict[str, Any]:
-    """Ask a worker of its own.
-
-    Raises:
-        Lost: if it cannot answer.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        child = Child(Path(folder) / "ask.log")
-        try:
-            return child.ask(request, _ASK_S)
-        finally:
-            child.end()
 
 
 def _packages() -> Iterator[Finding]:
@@ -99,7 +80,7 @@ def _meters(kind: str) -> Iterator[Finding]:
     if devices.adapter(kind).provenance is not Provenance.MEASURED:
         return
     try:
-        meters = _ask({"do": "meters", "device": kind})["energy"]
+        meters = ask_once({"do": "meters", "device": kind}, _ASK_S)["energy"]
     except Lost as lost:
         yield Finding("note", f"energy of {kind}: {lost.detail}")
         return

@@ -35,7 +35,7 @@ class Value:
     Attributes:
         shape: None where it is not known before the step runs.
         dtype: TensorFlow's.
-        storage: id; None of what takes no memory: shapes, axes, single numbers, and arrays of one number.
+        storage: id; None of what takes no memory: constant shapes, axes, single numbers, and arrays of one number.
         is_constant: the same in every step.
         number: the value of a single number, where it is known.
         items: what a list of tensors holds.
@@ -117,7 +117,7 @@ class Walk:
                 variable = variables[id(outside)]
                 known[inside.name] = Value(tuple(variable.shape), variable.dtype, self.variable(variable))
             else:
-                known[inside.name] = self._data(inside)
+                known[inside.name] = self._captured(outside, inside)
         for tensor in function.graph.inputs:
             if tensor.name not in known:
                 known[tensor.name] = self._fresh(tensor)
@@ -255,13 +255,21 @@ class Walk:
         if tensor.dtype == tf.string:
             return Value(_shape(tensor), tensor.dtype, is_constant=True)
         array = np.asarray(tf.get_static_value(tensor))
-        if array.size > 1 and not (array == array.flat[0]).all():
+        if tensor.dtype.is_floating and array.size > 1 and not (array == array.flat[0]).all():
             return self._data(tensor)
         number = array.item() if array.ndim == 0 else None
         return Value(_shape(tensor), tensor.dtype, is_constant=True, number=number)
 
+    def _captured(self, outside: Any, inside: Any) -> Value:
+        """Return an array from outside the graph. What is made of it is made anew in each step, as of a variable."""
+        if inside.shape.rank == 0 and inside.dtype != tf.resource:
+            return Value((), inside.dtype, is_constant=True, number=tf.get_static_value(outside))
+        value = self._fresh(inside)
+        self._hold(value)
+        return value
+
     def _hold(self, value: Value) -> None:
-        """Note that an array that is the same in every step is read."""
+        """Note that an array that outlives the step is read."""
         if value.storage is None or value.storage in self.resident:
             return
         self.resident.add(value.storage)

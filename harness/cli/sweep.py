@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from siderostat import config, plan, provenance
+from siderostat import config, devices, plan, provenance
+from siderostat.child import Lost, ask_once
 from siderostat.errors import BadValue
 from siderostat.plan import GRADES, Plan
-from siderostat.record import CAPACITY, QUALITY, THROUGHPUT, TIME_TO_QUALITY, Protocol
+from siderostat.record import CAPACITY, QUALITY, THROUGHPUT, TIME_TO_QUALITY, Cell, Protocol, Status
 
+_IPU_MODEL = "sim:graphcore-gc2"  # the chip of the paper, put in the place of an IPU that is not here
+_ASK_S = 60.0
 _TOUR_BUDGET_S = 100.0  # so that the tour and its report end within two minutes on a slow machine too
 _AXIS_FLAGS = {
     "variants": "variant", "modes": "mode", "frameworks": "framework", "sizes": "size", "precisions": "precision",
@@ -48,7 +52,27 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
         nameplate_w=_nameplate_w(arguments),
     )
     seed = sweep.seed if arguments.seed is None else arguments.seed
-    return plan.make(config.groups(sweep), sweep.name, grade, seed, protocol, budget_s, sweep.pythons)
+    return plan.make(
+        _with_ipu(config.groups(sweep), sweep.pythons), sweep.name, grade, seed, protocol, budget_s, sweep.pythons
+    )
+
+
+def _with_ipu(groups: list[list[Cell]], pythons: Mapping[str, str]) -> list[list[Cell]]:
+    """Return the cells with an IPU that is not here modelled instead, and say so; an emulator is never put there."""
+    named = {cell.device for group in groups for cell in group if devices.split(cell.device)[0] == "ipu"}
+    instead = {}
+    for device in sorted(named):
+        try:
+            ask_once({"do": "describe", "device": device}, _ASK_S, pythons.get("ipu", sys.executable))
+        except Lost as lost:
+            if lost.status is not Status.UNAVAILABLE or "emulator" in devices.split(device)[2]:
+                continue  # the cells will say it
+            instead[device] = _IPU_MODEL
+            print(f"siderostat: {device}: {lost.detail}. It is modelled instead, as {_IPU_MODEL}.", file=sys.stderr)
+    replaced = [
+        [dataclasses.replace(cell, device=instead.get(cell.device, cell.device)) for cell in group] for group in groups
+    ]
+    return list({tuple(cell.key() for cell in group): group for group in replaced}.values())
 
 
 def _burst_s(arguments: argparse.Namespace) -> float:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from siderostat.record import Reason, Status
+from siderostat.record import Status
 from siderostat.store import Run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,13 +79,14 @@ def test_a_driver_of_today_measures_with_workers_of_python_3_8(python38, sideros
     assert {r.process["start"] for r in records} == {"cold"}
 
 
-def test_an_ipu_is_described_without_torch_and_the_sentence_names_the_interpreter(python38, siderostat, tmp_path):
+def test_an_ipu_is_described_without_torch_and_modelled_where_there_is_none(python38, siderostat, tmp_path):
     sweep = tmp_path / "sweep.toml"
     sweep.write_text(f'[[sweep]]\nworkload = "null"\ndevices = ["ipu"]\n[devices.ipu]\npython = "{python38}"\n')
-    siderostat("run", sweep, "-o", tmp_path / "run")
-    records = [r for r in Run(tmp_path / "run").records if r.attempt.cell.device == "ipu"]
-    assert {(r.status, r.reason) for r in records} == {(Status.UNAVAILABLE, Reason.NO_DEVICE)}
-    assert all(f"PopTorch is not installed for {python38}" in r.detail for r in records)
+    done = siderostat("run", sweep, "-o", tmp_path / "run")
+    assert f"ipu: PopTorch is not installed for {python38}" in done.stderr
+    assert "modelled instead, as sim:graphcore-gc2" in done.stderr
+    records = Run(tmp_path / "run").records
+    assert {r.attempt.cell.device for r in records} == {"sim:graphcore-gc2", "cpu"}
 
 
 def test_the_ipu_adapter_runs_where_poplar_lives(siderostat, tmp_path):

@@ -131,72 +131,62 @@ class Neighbours:
 
 @dataclass(frozen=True)
 class StapleTable:
-    """What one level of the staple network reads to make some links from those of the level before.
-
-    A corner is S_a(y) S_b(y + a). The staples of S_mu(x) are R = corner(nu, mu; x) S_nu(x + mu)^dagger and
-    L = S_nu(x - nu)^dagger corner(mu, nu; x - nu), and two links share each corner.
+    """Which links one level of the staple network reads to make some links of the next.
 
     Attributes:
         own: the links themselves, shape (n,).
-        left, right: of each corner the two links, (c,).
-        upper_corner, upper_link: of each R, (3, n), in order of nu = mu + 1, mu + 2, mu + 3.
-        lower_link, lower_corner: of each L, (3, n).
+        upper: of each staple R = S_nu(x) S_mu(x + nu) S_nu(x + mu)^dagger its three factors, (3, 3, n): first in order of
+            nu = mu + 1, mu + 2, mu + 3, then of the factors.
+        lower: likewise of L = S_nu(x - nu)^dagger S_mu(x - nu) S_nu(x - nu + mu).
     """
 
     own: np.ndarray
-    left: np.ndarray
-    right: np.ndarray
-    upper_corner: np.ndarray
-    upper_link: np.ndarray
-    lower_link: np.ndarray
-    lower_corner: np.ndarray
+    upper: np.ndarray
+    lower: np.ndarray
 
     def links_read(self) -> np.ndarray:
         """Return the numbers of all links that are read, sorted."""
-        return np.unique(np.concatenate([self.own, self.left, self.right, *self.upper_link, *self.lower_link]))
+        return np.unique(np.concatenate([self.own, self.upper.ravel(), self.lower.ravel()]))
 
     def renumbered(self, links: np.ndarray) -> StapleTable:
         """Return the table for a level before that holds only these links, in this order."""
         at = np.full(int(links.max()) + 1, -1)
         at[links] = np.arange(len(links))
-        return StapleTable(
-            *(at[a] for a in (self.own, self.left, self.right)),
-            self.upper_corner,
-            at[self.upper_link],
-            at[self.lower_link],
-            self.lower_corner,
-        )
+        return StapleTable(at[self.own], at[self.upper], at[self.lower])
 
 
-def staple_table(around: Neighbours, links: np.ndarray, steps: Sequence[int] = (1, 2, 3)) -> StapleTable:
+def staple_table(near: Neighbours, links: np.ndarray, steps: Sequence[int] = (1, 2, 3)) -> StapleTable:
     """Return what the staples of some links are made of; ``steps`` are nu - mu."""
-    volume = around.volume
-    forward, backward = np.stack(around.forward), np.stack(around.backward)
-    mu, x = links // volume, links % volume
-    upper, lower, upper_link, lower_link = [], [], [], []
-    for step in steps:
-        nu = (mu + step) % DIMENSIONS
-        below = backward[nu, x]
-        upper.append((nu * DIMENSIONS + mu) * volume + x)
-        lower.append((mu * DIMENSIONS + nu) * volume + below)
-        upper_link.append(around.link(nu, forward[mu, x]))
-        lower_link.append(around.link(nu, below))
-    corners, at = np.unique(np.stack([upper, lower]), return_inverse=True)
-    pair, y = corners // volume, corners % volume
-    a, b = pair // DIMENSIONS, pair % DIMENSIONS
-    at = at.reshape(2, len(steps), -1)
-    left, right = around.link(a, y), around.link(b, forward[a, y])
-    return StapleTable(links, left, right, at[0], np.stack(upper_link), np.stack(lower_link), at[1])
+    upper, lower = zip(*(_staples(near, links, step) for step in steps))
+    return StapleTable(links, np.stack(upper), np.stack(lower))
 
 
-def cone(around: Neighbours, links: np.ndarray, levels: int) -> List[StapleTable]:
+def _staples(near: Neighbours, links: np.ndarray, step: int) -> Tuple[np.ndarray, np.ndarray]:
+    """Return the factors of R and L of some links for nu = mu + step, each (3, n)."""
+    forward, backward = np.stack(near.forward), np.stack(near.backward)
+    mu, x = links // near.volume, links % near.volume
+    nu = (mu + step) % DIMENSIONS
+    below = backward[nu, x]
+    upper = near.link(nu, x), near.link(mu, forward[nu, x]), near.link(nu, forward[mu, x])
+    lower = near.link(nu, below), near.link(mu, below), near.link(nu, forward[mu, below])
+    return np.stack(upper), np.stack(lower)
+
+
+def fixed_loops(near: Neighbours, update: Update, links: np.ndarray) -> np.ndarray:
+    """Return the three factors of the staples that are the fixed loops of some links, (3, n)."""
+    if isinstance(update, Direction):
+        return _staples(near, links, (update.nu - update.mu) % DIMENSIONS)[0]
+    return _staples(near, links, 1)[1]
+
+
+def cone(near: Neighbours, links: np.ndarray, levels: int) -> List[StapleTable]:
     """Return the tables of a staple network of which only ``links`` are wanted, the first level first.
 
     Each level makes only what the next one reads; the first reads the whole field.
     """
     tables: List[StapleTable] = []
     for _ in range(levels):
-        table = staple_table(around, links)
+        table = staple_table(near, links)
         if tables:
             tables[0] = tables[0].renumbered(links)
         tables.insert(0, table)

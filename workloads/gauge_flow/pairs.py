@@ -1,13 +1,13 @@
 """Complex numbers and 3 x 3 matrices as pairs of real tensors: closed forms, no complex dtype, no decomposition.
 
-A number has shape (2, ...), real part first; a matrix (..., 2, 3, 3, n, batch): its entries come first, so that each
-operation works on long rows, and n is what the matrices are counted by.
+A number has shape (2, ...), real part first, and a matrix (2, 3, 3, ...): its entries come first, so that each operation
+works on long rows.
 """
 
 from __future__ import annotations
 
 import math
-from typing import List
+from typing import List, Tuple
 
 import torch
 from torch import Tensor
@@ -36,27 +36,25 @@ def turned(phase: Tensor) -> Tensor:
 def product(a: Tensor, b: Tensor, left_adjoint: bool = False, right_adjoint: bool = False) -> Tensor:
     """Return A B, A^dagger B or A B^dagger of matrices.
 
-    108 multiplications with addition per matrix, each of them in place, so that a term costs one pass over memory.
+    108 multiplications with addition per matrix; a term is added in place, so that it costs one pass over memory.
     """
-    a_re, a_im = _parts(a, left_adjoint)
-    b_re, b_im = _parts(b, right_adjoint)
-    sign_a, sign_b = (-1 if is_adjoint else 1 for is_adjoint in (left_adjoint, right_adjoint))
-    re: Tensor = a_re[..., :, :1, :, :] * b_re[..., :1, :, :, :]
-    im: Tensor = a_im[..., :, :1, :, :] * b_re[..., :1, :, :, :] * sign_a
+    (a_re, a_im), sign_a = _parts(a, left_adjoint)
+    (b_re, b_im), sign_b = _parts(b, right_adjoint)
+    re = a_re[:, :1] * b_re[:1]
+    im = a_im[:, :1] * b_re[:1] * sign_a if left_adjoint else a_im[:, :1] * b_re[:1]
     for j in range(COLOURS):
-        left_re, left_im = (part[..., :, j : j + 1, :, :] for part in (a_re, a_im))
-        right_re, right_im = (part[..., j : j + 1, :, :, :] for part in (b_re, b_im))
+        left_re, left_im, right_re, right_im = a_re[:, j : j + 1], a_im[:, j : j + 1], b_re[j : j + 1], b_im[j : j + 1]
         if j:
             re.addcmul_(left_re, right_re)
-            im.addcmul_(left_re, right_im, value=sign_b)
+            im.addcmul_(left_im, right_re, value=sign_a)
         re.addcmul_(left_im, right_im, value=-sign_a * sign_b)
-        im.addcmul_(left_im, right_re, value=sign_a)
-    return torch.stack((re, im), -5)
+        im.addcmul_(left_re, right_im, value=sign_b)
+    return torch.stack((re, im))
 
 
-def _parts(matrices: Tensor, is_adjoint: bool) -> List[Tensor]:
-    """Return real and imaginary parts, transposed for the adjoint; the sign of the imaginary one is left to the caller."""
-    return [part.transpose(-4, -3) if is_adjoint else part for part in matrices.unbind(-5)]
+def _parts(matrices: Tensor, is_adjoint: bool) -> Tuple[Tensor, int]:
+    """Return matrices, transposed for the adjoint, and the sign of the imaginary part, which is left to the caller."""
+    return (matrices.transpose(1, 2), -1) if is_adjoint else (matrices, 1)
 
 
 def trace(matrices: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """The flow in real arithmetic: static shapes, no complex numbers, no decomposition, and nothing that nobody reads.
 
-Links are (2, 3, 3, links, batch) and staples (channels, 2, 3, 3, links, batch). Which link reads which is in tables made
+Links are (2, 3, 3, links, batch) and staples (2, 3, 3, links, batch, channels). Which link reads which is in tables made
 once; of the staple network only the cone is computed that ends at the active links, and of the context network only what
 their features come from.
 """
@@ -22,7 +22,7 @@ from siderostat.workloads.gauge_flow.pairs import product
 
 AT_ONCE = 8192  # matrices in a product: what it reads and writes then stays near the processor
 
-_NAMES = ("own", "left", "right", "upper_corner", "upper_link", "lower_link", "lower_corner")
+_NAMES = ("own", "upper", "lower")
 
 
 class Tables(nn.Module):
@@ -56,7 +56,7 @@ class Tables(nn.Module):
                 for name in _NAMES:
                     self._keep(f"{name}_{level}", getattr(table, name))
         else:
-            self._keep("fixed", _fixed_loops(near, update, links))
+            self._keep("fixed", lattice.fixed_loops(near, update, links))
         self._keep_context(near, mask, links % near.volume)
 
     def _keep(self, name: str, numbers: np.ndarray) -> None:
@@ -87,18 +87,6 @@ class Tables(nn.Module):
         return StapleTable(*(getattr(self, f"{name}_{level}") for name in _NAMES))
 
 
-def _fixed_loops(near: Neighbours, update: Update, links: np.ndarray) -> np.ndarray:
-    """Return the three links of each fixed loop, in the order of their product; of a lower one the first is adjoint."""
-    mu, x = links // near.volume, links % near.volume
-    forward, backward = np.stack(near.forward), np.stack(near.backward)
-    pairs_of = [lattice.fixed_loop(update, d) for d in range(DIMENSIONS)]
-    nu = np.array([other for other, _ in pairs_of])[mu]
-    if pairs_of[0][1]:
-        return np.stack([near.link(nu, x), near.link(mu, forward[nu, x]), near.link(nu, forward[mu, x])])
-    below = backward[nu, x]
-    return np.stack([near.link(nu, below), near.link(mu, below), near.link(nu, forward[mu, below])])
-
-
 class RealCoupling(Coupling):
     """One layer; see :class:`complex.ComplexCoupling` for what it computes."""
 
@@ -113,29 +101,29 @@ class RealCoupling(Coupling):
         features = torch.cat([self.context(links), pairs.invariants(staples)])
         raw = _dense(self.last, F.silu(_dense(self.hidden, features)))
         w = pairs.projected(staples)
-        loops = product(links.index_select(-2, tables.active), w, right_adjoint=True)
+        loops = product(links.index_select(3, tables.active), w, right_adjoint=True)
         theta = pairs.phases(pairs.trace(loops))
         moved = spectral.move(theta, raw, is_inverse)
         new = product(pairs.with_phases(loops, theta, moved.gaps, moved.theta, moved.new_gaps), w)
-        return links.index_copy(-2, tables.active, new), moved.log_determinant.sum(0)
+        return links.index_copy(3, tables.active, new), moved.log_determinant.sum(0)
 
     def active_staples(self, links: Tensor) -> Tensor:
         """Return what takes the place of the staples of the active links, (2, 3, 3, n, batch)."""
         tables = self.tables
         if not self.learned:
-            first, middle, last = (links.index_select(-2, numbers) for numbers in tables.fixed)
+            first, middle, last = (links.index_select(3, numbers) for numbers in tables.fixed)
             if tables.is_upper:
                 return product(product(first, middle), last, right_adjoint=True)
             return product(first, product(middle, last), left_adjoint=True)
-        s = (links * tables.frozen)[None]
+        s = (links * tables.frozen)[..., None]
         for level, mixing in enumerate(self.mixing):
             s = _mixed_staples(s, mixing, tables.level(level))
-        return s[0]
+        return s[..., 0]
 
     def context(self, links: Tensor) -> Tensor:
         """Return features of the active links made of frozen plaquettes, (channels, n, batch)."""
         tables = self.tables
-        a, b, c, d = (links.index_select(-2, numbers) for numbers in tables.corners)
+        a, b, c, d = (links.index_select(3, numbers) for numbers in tables.corners)
         traces = F.pad(pairs.trace_of_product(product(a, b), product(c, d)), (0, 0, 0, 1))
         h = traces.index_select(1, tables.around).view(2 * len(PLANES), STENCIL, -1, links.shape[-1])
         h = F.silu(_convolution(self.first, h)).index_select(1, tables.second)
@@ -144,31 +132,24 @@ class RealCoupling(Coupling):
 
 
 def _mixed_staples(s: Tensor, mixing: Tensor, table: StapleTable) -> Tensor:
-    """Return one level of the staple network, (outside, 2, 3, 3, n, batch), from (inside, 2, 3, 3, m, batch)."""
-    inside, batch = len(s), s.shape[-1]
-    some = max(1, AT_ONCE // (inside * batch))
-    corners = torch.cat(
-        [product(s.index_select(-2, left), s.index_select(-2, right)) for left, right in _split(some, table.left, table.right)],
-        -2,
-    )
-    per_staple = (table.upper_corner, table.upper_link, table.lower_link, table.lower_corner)
+    """Return one level of the staple network, (2, 3, 3, n, batch, outside), from (2, 3, 3, m, batch, inside)."""
+    inside, some = s.shape[-1], max(1, AT_ONCE // (s.shape[-2] * s.shape[-1]))
+    weights = mixing.t().split(inside)
     made = []
-    for own, *numbers in _split(some, table.own, *(a for numbers in per_staple for a in numbers)):
-        parts = [s.index_select(-2, own)]
-        for corner, link in zip(numbers[:3], numbers[3:6]):
-            parts.append(product(corners.index_select(-2, corner), s.index_select(-2, link), right_adjoint=True))
-        for link, corner in zip(numbers[6:9], numbers[9:]):
-            parts.append(product(s.index_select(-2, link), corners.index_select(-2, corner), left_adjoint=True))
-        total = mixing[:, :inside] @ parts[0].reshape(inside, -1)
-        for i, part in enumerate(parts[1:], 1):
-            total = torch.addmm(total, mixing[:, i * inside : (i + 1) * inside], part.reshape(inside, -1))
-        made.append(total.view(len(mixing), 2, COLOURS, COLOURS, len(own), batch))
-    return torch.cat(made, -2)
+    for own, upper, lower in zip(*(numbers.split(some, -1) for numbers in (table.own, table.upper, table.lower))):
+        total = s.index_select(3, own).view(-1, inside) @ weights[0]
+        for i, (first, middle, last) in enumerate(upper):
+            staple = product(_product_of(s, first, middle), s.index_select(3, last), right_adjoint=True)
+            total.addmm_(staple.view(-1, inside), weights[1 + i])
+        for i, (first, middle, last) in enumerate(lower):
+            staple = product(s.index_select(3, first), _product_of(s, middle, last), left_adjoint=True)
+            total.addmm_(staple.view(-1, inside), weights[1 + len(upper) + i])
+        made.append(total.view(2, COLOURS, COLOURS, len(own), -1, len(mixing)))
+    return torch.cat(made, 3)
 
 
-def _split(some: int, *numbers: Tensor) -> List[Tuple[Tensor, ...]]:
-    """Return parts of equally long tensors, ``some`` at a time."""
-    return list(zip(*(a.split(some) for a in numbers)))
+def _product_of(s: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    return product(s.index_select(3, left), s.index_select(3, right))
 
 
 def _dense(layer: nn.Linear, x: Tensor) -> Tensor:
