@@ -160,6 +160,11 @@ class DeviceAdapter(ABC):
             if feature in lacking:
                 raise Unsupported(f"this step needs {feature}, which {self.title} lacks; {lacking[feature]}")
 
+    @classmethod
+    def may_be_here(cls) -> bool:
+        """Say at once whether such a device may be on this machine; the tour takes in what may."""
+        return False
+
     @abstractmethod
     def describe(self) -> Dict[str, Any]:
         """Return name, memory, driver and the like.

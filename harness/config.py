@@ -39,12 +39,19 @@ from siderostat.record import CAPACITY, MEASURES, QUALITY, THROUGHPUT, TIME_TO_Q
 from siderostat.workloads.base import Option, Workload
 
 TOUR: Sequence[Mapping[str, Any]] = (
-    {"workload": "galaxy-shape", "batches": [2, 8, 14]},
+    {"workload": "galaxy-shape", "batches": [2, 8, 14], "devices": ["cpu", "sim:graphcore-gc2"]},
     {"workload": "galaxy-shape", "modes": ["infer"], "measures": [QUALITY]},
     {"workload": "galaxy-sampler", "batches": [1, 10], "measures": [THROUGHPUT, QUALITY]},
     {"workload": "galaxy-images", "batches": [64]},
 )
 """What is measured when nothing is named."""
+
+
+def tour() -> list[Mapping[str, Any]]:
+    """Return the tables of the tour, on the CPU, on what else may be on this machine, and on a simulated IPU."""
+    found = [kind for kind in devices.kinds() if devices.adapter(kind).may_be_here()]
+    return [{**table, "devices": [*table.get("devices", ["cpu"]), *found]} for table in TOUR]
+
 
 DEFAULT_WORKLOAD = "galaxy-shape"  # the workload of a table that names none
 AXES = ("variants", "modes", "frameworks", "devices", "batches", "sizes", "precisions")
@@ -408,6 +415,7 @@ def check_devices(value: Any, where: str = "") -> list[str]:
     names = ["cpu"] if value is None else [value] if isinstance(value, str) else value
     if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
         raise BadValue(f"{where}devices is a list of names; got {value!r}")
+    names = [_with_absolute_files(name) for name in names]
     for name in names:
         kind, _, settings = devices.split(name)
         if kind not in devices.kinds():
@@ -421,6 +429,11 @@ def check_devices(value: Any, where: str = "") -> list[str]:
         except ValueError as error:
             raise BadValue(f"{where}device {name!r}: {error}") from None
     return list(dict.fromkeys(names))
+
+
+def _with_absolute_files(name: str) -> str:
+    """Return a device's name with the paths of specifications made absolute: a run can be resumed from any folder."""
+    return re.sub(r"[^:,=]+\.toml", lambda path: str(Path(path[0]).resolve()), name)
 
 
 def _options(workload: Workload, given: Mapping[str, Any], where: str) -> dict[str, Any]:

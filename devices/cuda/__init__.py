@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from pathlib import Path
 from typing import Any, ClassVar, Dict, List, Mapping, Optional, Sequence, Set
 
 from siderostat.devices import refusals
@@ -63,6 +64,11 @@ class Cuda(DeviceAdapter):
         if self._card is None:
             self._card = cards.find(self.index)
         return self._card
+
+    @classmethod
+    def may_be_here(cls) -> bool:
+        """See :meth:`DeviceAdapter.may_be_here`."""
+        return any(Path(node).exists() for node in ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd"))
 
     def describe(self) -> Dict[str, Any]:
         """See :meth:`DeviceAdapter.describe`. Starts nothing on the GPU."""

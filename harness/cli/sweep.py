@@ -115,7 +115,7 @@ def _stored_plan(arguments: argparse.Namespace) -> Plan:
 
 def _tables(arguments: argparse.Namespace, sweep: config.Sweep) -> list[Mapping[str, Any]]:
     """Return the sweep's tables with the flags laid over each."""
-    tables: list[Mapping[str, Any]] = list(sweep.tables or config.TOUR)
+    tables: list[Mapping[str, Any]] = list(sweep.tables or config.tour())
     if arguments.workload:
         names = _names(arguments.workload)
         chosen = [t for t in tables if t.get("workload", config.DEFAULT_WORKLOAD) in names]

@@ -256,3 +256,10 @@ def test_no_amount_of_memory(text):
 def test_no_power(text):
     with pytest.raises(BadValue, match="no power; write 120W"):
         config.parse_watts(text)
+
+
+def test_the_path_of_a_chip_is_made_absolute(tmp_path, monkeypatch):
+    source = Path(config.__file__).parents[1] / "devices" / "sim" / "chips" / "graphcore-gc2.toml"
+    (tmp_path / "mine.toml").write_text(source.read_text())
+    monkeypatch.chdir(tmp_path)
+    assert config.check_devices("sim:mine.toml:chips=2") == [f"sim:{tmp_path}/mine.toml:chips=2"]

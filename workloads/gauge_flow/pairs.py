@@ -1,13 +1,13 @@
 """Complex numbers and 3 x 3 matrices as pairs of real tensors: closed forms, no complex dtype, no decomposition.
 
-A number has shape (2, ...), real part first, and a matrix (2, 3, 3, ...): its entries come first, so that each operation
-works on long rows.
+A number has shape (2, ...), real part first, and a matrix (..., 2, 3, 3, n, batch): its entries come first, so that
+each operation works on long rows; n is what the matrices are counted by.
 """
 
 from __future__ import annotations
 
 import math
-from typing import List, Tuple
+from typing import List
 
 import torch
 from torch import Tensor
@@ -34,27 +34,46 @@ def turned(phase: Tensor) -> Tensor:
 
 
 def product(a: Tensor, b: Tensor, left_adjoint: bool = False, right_adjoint: bool = False) -> Tensor:
-    """Return A B, A^dagger B or A B^dagger of matrices.
+    """Return A B, A^dagger B or A B^dagger of matrices; not both are adjoint.
 
-    108 multiplications with addition per matrix; a term is added in place, so that it costs one pass over memory.
+    108 multiplications with addition per matrix. Terms are added in place, so that each costs one pass over memory.
     """
-    (a_re, a_im), sign_a = _parts(a, left_adjoint)
-    (b_re, b_im), sign_b = _parts(b, right_adjoint)
-    re = a_re[:, :1] * b_re[:1]
-    im = a_im[:, :1] * b_re[:1] * sign_a if left_adjoint else a_im[:, :1] * b_re[:1]
+    if left_adjoint:
+        a = a.transpose(-4, -3)
+    if right_adjoint:
+        b = b.transpose(-4, -3)
+    sign_a, sign_b = (-1 if is_adjoint else 1 for is_adjoint in (left_adjoint, right_adjoint))
+    (a_re, a_im), (b_re, b_im) = a.unbind(-5), b.unbind(-5)
+    is_recorded = torch.is_grad_enabled()  # views of one tensor that change in place are dear to differentiate
+    if is_recorded:
+        re = _term(a_re, b_re, 0)
+        im = _term(a_re, b_im, 0) if left_adjoint else _term(a_im, b_re, 0)
+    else:
+        whole = _term(a_re.unsqueeze(-5), b, 0) if left_adjoint else _term(a, b_re.unsqueeze(-5), 0)
+        re, im = whole.unbind(-5)
     for j in range(COLOURS):
-        left_re, left_im, right_re, right_im = a_re[:, j : j + 1], a_im[:, j : j + 1], b_re[j : j + 1], b_im[j : j + 1]
+        left_re, left_im, right_re, right_im = _column(a_re, j), _column(a_im, j), _row(b_re, j), _row(b_im, j)
         if j:
             re.addcmul_(left_re, right_re)
-            im.addcmul_(left_im, right_re, value=sign_a)
         re.addcmul_(left_im, right_im, value=-sign_a * sign_b)
-        im.addcmul_(left_re, right_im, value=sign_b)
-    return torch.stack((re, im))
+        if j or not left_adjoint:
+            im.addcmul_(left_re, right_im, value=sign_b)
+        if j or left_adjoint:
+            im.addcmul_(left_im, right_re, value=sign_a)
+    return torch.stack((re, im), -5) if is_recorded else whole
 
 
-def _parts(matrices: Tensor, is_adjoint: bool) -> Tuple[Tensor, int]:
-    """Return matrices, transposed for the adjoint, and the sign of the imaginary part, which is left to the caller."""
-    return (matrices.transpose(1, 2), -1) if is_adjoint else (matrices, 1)
+def _term(a: Tensor, b: Tensor, j: int) -> Tensor:
+    """Return the j-th term of the sums that make a real product."""
+    return _column(a, j) * _row(b, j)
+
+
+def _column(matrices: Tensor, j: int) -> Tensor:
+    return matrices.narrow(-3, j, 1)
+
+
+def _row(matrices: Tensor, j: int) -> Tensor:
+    return matrices.narrow(-4, j, 1)
 
 
 def trace(matrices: Tensor) -> Tensor:

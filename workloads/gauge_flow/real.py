@@ -1,6 +1,6 @@
 """The flow in real arithmetic: static shapes, no complex numbers, no decomposition, and nothing that nobody reads.
 
-Links are (2, 3, 3, links, batch) and staples (2, 3, 3, links, batch, channels). Which link reads which is in tables made
+Links are (2, 3, 3, links, batch) and staples (channels, 2, 3, 3, links, batch). Which link reads which is in tables made
 once; of the staple network only the cone is computed that ends at the active links, and of the context network only what
 their features come from.
 """
@@ -22,7 +22,8 @@ from siderostat.workloads.gauge_flow.pairs import product
 
 AT_ONCE = 8192  # matrices in a product: what it reads and writes then stays near the processor
 
-_NAMES = ("own", "upper", "lower")
+LINKS = -2  # the axis
+_NAMES = ("own", "corners", "upper", "lower")
 
 
 class Tables(nn.Module):
@@ -101,29 +102,29 @@ class RealCoupling(Coupling):
         features = torch.cat([self.context(links), pairs.invariants(staples)])
         raw = _dense(self.last, F.silu(_dense(self.hidden, features)))
         w = pairs.projected(staples)
-        loops = product(links.index_select(3, tables.active), w, right_adjoint=True)
+        loops = product(_at(links, tables.active), w, right_adjoint=True)
         theta = pairs.phases(pairs.trace(loops))
         moved = spectral.move(theta, raw, is_inverse)
         new = product(pairs.with_phases(loops, theta, moved.gaps, moved.theta, moved.new_gaps), w)
-        return links.index_copy(3, tables.active, new), moved.log_determinant.sum(0)
+        return links.index_copy(LINKS, tables.active, new), moved.log_determinant.sum(0)
 
     def active_staples(self, links: Tensor) -> Tensor:
         """Return what takes the place of the staples of the active links, (2, 3, 3, n, batch)."""
         tables = self.tables
         if not self.learned:
-            first, middle, last = (links.index_select(3, numbers) for numbers in tables.fixed)
+            first, middle, last = (_at(links, numbers) for numbers in tables.fixed)
             if tables.is_upper:
                 return product(product(first, middle), last, right_adjoint=True)
             return product(first, product(middle, last), left_adjoint=True)
-        s = (links * tables.frozen)[..., None]
+        s = (links * tables.frozen)[None]
         for level, mixing in enumerate(self.mixing):
             s = _mixed_staples(s, mixing, tables.level(level))
-        return s[..., 0]
+        return s[0]
 
     def context(self, links: Tensor) -> Tensor:
         """Return features of the active links made of frozen plaquettes, (channels, n, batch)."""
         tables = self.tables
-        a, b, c, d = (links.index_select(3, numbers) for numbers in tables.corners)
+        a, b, c, d = (_at(links, numbers) for numbers in tables.corners)
         traces = F.pad(pairs.trace_of_product(product(a, b), product(c, d)), (0, 0, 0, 1))
         h = traces.index_select(1, tables.around).view(2 * len(PLANES), STENCIL, -1, links.shape[-1])
         h = F.silu(_convolution(self.first, h)).index_select(1, tables.second)
@@ -132,24 +133,35 @@ class RealCoupling(Coupling):
 
 
 def _mixed_staples(s: Tensor, mixing: Tensor, table: StapleTable) -> Tensor:
-    """Return one level of the staple network, (2, 3, 3, n, batch, outside), from (2, 3, 3, m, batch, inside)."""
-    inside, some = s.shape[-1], max(1, AT_ONCE // (s.shape[-2] * s.shape[-1]))
-    weights = mixing.t().split(inside)
+    """Return one level of the staple network, (outside, 2, 3, 3, n, batch), from (inside, 2, 3, 3, m, batch)."""
+    inside, batch = len(s), s.shape[-1]
+    some = max(1, AT_ONCE // (inside * batch))
+    corners = [product(_at(s, left), _at(s, right)) for left, right in zip(*(f.split(some) for f in table.corners))]
+    corner = corners[0] if len(corners) == 1 else torch.cat(corners, LINKS)
+    upper, lower = (numbers.view(2, 3, -1).split(some, -1) for numbers in (table.upper, table.lower))
     made = []
-    for own, upper, lower in zip(*(numbers.split(some, -1) for numbers in (table.own, table.upper, table.lower))):
-        total = s.index_select(3, own).view(-1, inside) @ weights[0]
-        for i, (first, middle, last) in enumerate(upper):
-            staple = product(_product_of(s, first, middle), s.index_select(3, last), right_adjoint=True)
-            total.addmm_(staple.view(-1, inside), weights[1 + i])
-        for i, (first, middle, last) in enumerate(lower):
-            staple = product(s.index_select(3, first), _product_of(s, middle, last), left_adjoint=True)
-            total.addmm_(staple.view(-1, inside), weights[1 + len(upper) + i])
-        made.append(total.view(2, COLOURS, COLOURS, len(own), -1, len(mixing)))
-    return torch.cat(made, 3)
+    for own, of_upper, of_lower in zip(table.own.split(some), upper, lower):
+        parts = [_at(s, own)]
+        parts += [product(_at(corner, c), _at(s, link), right_adjoint=True) for c, link in zip(*of_upper)]
+        parts += [product(_at(s, link), _at(corner, c), left_adjoint=True) for c, link in zip(*of_lower)]
+        made.append(_mixed(mixing, parts).view(len(mixing), 2, COLOURS, COLOURS, len(own), batch))
+    return made[0] if len(made) == 1 else torch.cat(made, LINKS)
 
 
-def _product_of(s: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    return product(s.index_select(3, left), s.index_select(3, right))
+def _mixed(mixing: Tensor, parts: List[Tensor]) -> Tensor:
+    """Return linear combinations of the channels of seven parts, (outside, all entries)."""
+    inside = len(parts[0])
+    if inside == 1:
+        return mixing @ torch.cat(parts).view(len(parts), -1)
+    weights = mixing.split(inside, 1)
+    total = weights[0] @ parts[0].view(inside, -1)
+    for weight, part in zip(weights[1:], parts[1:]):
+        total.addmm_(weight, part.view(inside, -1))
+    return total
+
+
+def _at(matrices: Tensor, numbers: Tensor) -> Tensor:
+    return matrices.index_select(LINKS, numbers)
 
 
 def _dense(layer: nn.Linear, x: Tensor) -> Tensor:
