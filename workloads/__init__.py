@@ -15,6 +15,7 @@ _WHERE: Dict[str, str] = {
     "galaxy-images": "siderostat.workloads.galaxy_images:GalaxyImages",
     "galaxy-sampler": "siderostat.workloads.galaxy_sampler:GalaxySampler",
     "galaxy-shape": "siderostat.workloads.galaxy_shape:GalaxyShape",
+    "gauge-flow": "siderostat.workloads.gauge_flow:GaugeFlow",
     "null": "siderostat.workloads.null:Null",
 }
 

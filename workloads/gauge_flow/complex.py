@@ -43,7 +43,7 @@ def plaquettes(links: Tensor) -> Tensor:
 
 
 def action(links: Tensor, beta: float) -> Tensor:
-    """Return the Wilson action without its constant, S = -(beta / 3) sum Re tr P (eq. 1), shape (batch,)."""
+    """Return the Wilson action without its constant, S = -(beta / 3) sum Re tr P, shape (batch,)."""
     return -beta / COLOURS * plaquettes(links).real.flatten(1).sum(1)
 
 
@@ -221,6 +221,10 @@ class ComplexFlow(Flow):
     def given(self, links: Tensor, extents: Extents) -> Tensor:
         """See :class:`Flow`."""
         return torch.view_as_real(links)
+
+    def action(self, links: Tensor, beta: float) -> Tensor:
+        """See :class:`Flow`."""
+        return action(torch.view_as_complex(links), beta)
 
 
 def flow(extents: Extents, updates: Sequence[Update], learned: Sequence[bool], width: Width = WIDTH) -> ComplexFlow:

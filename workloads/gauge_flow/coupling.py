@@ -155,6 +155,10 @@ class Flow(nn.Module):
         """Return links as :meth:`taken` takes them."""
         raise NotImplementedError
 
+    def action(self, links: Tensor, beta: float) -> Tensor:
+        """Return the Wilson action S = -(beta / 3) sum Re tr P of links as :meth:`taken` takes them, (batch,)."""
+        raise NotImplementedError
+
     def forward(self, links: Tensor, is_inverse: bool = False) -> Tuple[Tensor, Tensor]:
         """Return new links and the log-determinant with respect to the Haar measure, (batch,).
 

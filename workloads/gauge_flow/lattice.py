@@ -133,43 +133,32 @@ class Neighbours:
 class StapleTable:
     """Which links one level of the staple network reads to make some links of the next.
 
-    A corner is S_a(y) S_b(y + a). The staples of S_mu(x) are R = corner(nu, mu; x) S_nu(x + mu)^dagger and
-    L = S_nu(x - nu)^dagger corner(mu, nu; x - nu), and two links share each corner.
-
     Attributes:
         own: the links themselves, shape (n,).
-        corners: the two factors of each corner, (2, c).
-        upper: corner and link of each R, (2, 3 n), in order of nu = mu + 1, mu + 2, mu + 3.
-        lower: corner and link of each L, likewise.
+        upper: of each staple R = S_nu(x) S_mu(x + nu) S_nu(x + mu)^dagger its three factors, (3, 3, n): first in order of
+            nu = mu + 1, mu + 2, mu + 3, then of the factors.
+        lower: likewise of L = S_nu(x - nu)^dagger S_mu(x - nu) S_nu(x - nu + mu).
     """
 
     own: np.ndarray
-    corners: np.ndarray
     upper: np.ndarray
     lower: np.ndarray
 
     def links_read(self) -> np.ndarray:
         """Return the numbers of all links that are read, sorted."""
-        return np.unique(np.concatenate([self.own, self.corners.ravel(), self.upper[1], self.lower[1]]))
+        return np.unique(np.concatenate([self.own, self.upper.ravel(), self.lower.ravel()]))
 
     def renumbered(self, links: np.ndarray) -> StapleTable:
         """Return the table for a level before that holds only these links, in this order."""
         at = np.full(int(links.max()) + 1, -1)
         at[links] = np.arange(len(links))
-        upper, lower = (np.stack([corner, at[link]]) for corner, link in (self.upper, self.lower))
-        return StapleTable(at[self.own], at[self.corners], upper, lower)
+        return StapleTable(at[self.own], at[self.upper], at[self.lower])
 
 
 def staple_table(near: Neighbours, links: np.ndarray) -> StapleTable:
     """Return what the staples of some links are made of."""
     upper, lower = zip(*(_staples(near, links, step) for step in (1, 2, 3)))
-    right, left = np.concatenate(upper, 1), np.concatenate(lower, 1)
-    total = DIMENSIONS * near.volume
-    numbers = np.concatenate([right[0] * total + right[1], left[1] * total + left[2]])
-    corners, at = np.unique(numbers, return_inverse=True)
-    of_upper, of_lower = at.reshape(2, -1)
-    factors = np.stack([corners // total, corners % total])
-    return StapleTable(links, factors, np.stack([of_upper, right[2]]), np.stack([of_lower, left[0]]))
+    return StapleTable(links, np.stack(upper), np.stack(lower))
 
 
 def _staples(near: Neighbours, links: np.ndarray, step: int) -> Tuple[np.ndarray, np.ndarray]:

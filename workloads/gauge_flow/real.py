@@ -23,7 +23,7 @@ from siderostat.workloads.gauge_flow.pairs import product
 AT_ONCE = 8192  # matrices in a product: what it reads and writes then stays near the processor
 
 LINKS = -2  # the axis
-_NAMES = ("own", "corners", "upper", "lower")
+_NAMES = ("own", "upper", "lower")
 
 
 class Tables(nn.Module):
@@ -102,7 +102,7 @@ class RealCoupling(Coupling):
         features = torch.cat([self.context(links), pairs.invariants(staples)])
         raw = _dense(self.last, F.silu(_dense(self.hidden, features)))
         w = pairs.projected(staples)
-        loops = product(_at(links, tables.active), w, right_adjoint=True)
+        loops = product(links.index_select(LINKS, tables.active), w, right_adjoint=True)
         theta = pairs.phases(pairs.trace(loops))
         moved = spectral.move(theta, raw, is_inverse)
         new = product(pairs.with_phases(loops, theta, moved.gaps, moved.theta, moved.new_gaps), w)
@@ -112,19 +112,19 @@ class RealCoupling(Coupling):
         """Return what takes the place of the staples of the active links, (2, 3, 3, n, batch)."""
         tables = self.tables
         if not self.learned:
-            first, middle, last = (_at(links, numbers) for numbers in tables.fixed)
+            first, middle, last = (links.index_select(LINKS, numbers) for numbers in tables.fixed)
             if tables.is_upper:
                 return product(product(first, middle), last, right_adjoint=True)
             return product(first, product(middle, last), left_adjoint=True)
-        s = (links * tables.frozen)[None]
+        s = _rows((links * tables.frozen)[None])
         for level, mixing in enumerate(self.mixing):
             s = _mixed_staples(s, mixing, tables.level(level))
-        return s[0]
+        return s[:, 0].permute(1, 2, 3, 0, 4)
 
     def context(self, links: Tensor) -> Tensor:
         """Return features of the active links made of frozen plaquettes, (channels, n, batch)."""
         tables = self.tables
-        a, b, c, d = (_at(links, numbers) for numbers in tables.corners)
+        a, b, c, d = (links.index_select(LINKS, numbers) for numbers in tables.corners)
         traces = F.pad(pairs.trace_of_product(product(a, b), product(c, d)), (0, 0, 0, 1))
         h = traces.index_select(1, tables.around).view(2 * len(PLANES), STENCIL, -1, links.shape[-1])
         h = F.silu(_convolution(self.first, h)).index_select(1, tables.second)
@@ -133,19 +133,34 @@ class RealCoupling(Coupling):
 
 
 def _mixed_staples(s: Tensor, mixing: Tensor, table: StapleTable) -> Tensor:
-    """Return one level of the staple network, (outside, 2, 3, 3, n, batch), from (inside, 2, 3, 3, m, batch)."""
-    inside, batch = len(s), s.shape[-1]
-    some = max(1, AT_ONCE // (inside * batch))
-    corners = [product(_at(s, left), _at(s, right)) for left, right in zip(*(f.split(some) for f in table.corners))]
-    corner = corners[0] if len(corners) == 1 else torch.cat(corners, LINKS)
-    upper, lower = (numbers.view(2, 3, -1).split(some, -1) for numbers in (table.upper, table.lower))
+    """Return one level of the staple network as rows, (n, outside, 2, 3, 3, batch), from (m, inside, 2, 3, 3, batch)."""
+    some = max(1, AT_ONCE // (s.shape[1] * s.shape[-1]))
     made = []
-    for own, of_upper, of_lower in zip(table.own.split(some), upper, lower):
-        parts = [_at(s, own)]
-        parts += [product(_at(corner, c), _at(s, link), right_adjoint=True) for c, link in zip(*of_upper)]
-        parts += [product(_at(s, link), _at(corner, c), left_adjoint=True) for c, link in zip(*of_lower)]
-        made.append(_mixed(mixing, parts).view(len(mixing), 2, COLOURS, COLOURS, len(own), batch))
-    return made[0] if len(made) == 1 else torch.cat(made, LINKS)
+    for own, upper, lower in zip(*(numbers.split(some, -1) for numbers in (table.own, table.upper, table.lower))):
+        parts = [_at(s, own), *(_upper(s, factors) for factors in upper), *(_lower(s, factors) for factors in lower)]
+        mixed = _mixed(mixing, parts).view(len(mixing), 2, COLOURS, COLOURS, len(own), s.shape[-1])
+        made.append(_rows(mixed))
+    return made[0] if len(made) == 1 else torch.cat(made)
+
+
+def _upper(s: Tensor, factors: Tensor) -> Tensor:
+    first, middle, last = (_at(s, numbers) for numbers in factors)
+    return product(product(first, middle), last, right_adjoint=True)
+
+
+def _lower(s: Tensor, factors: Tensor) -> Tensor:
+    first, middle, last = (_at(s, numbers) for numbers in factors)
+    return product(first, product(middle, last), left_adjoint=True)
+
+
+def _rows(matrices: Tensor) -> Tensor:
+    """Return (channels, 2, 3, 3, n, batch) as rows, (n, channels, 2, 3, 3, batch): a link is copied as a whole."""
+    return matrices.permute(4, 0, 1, 2, 3, 5).contiguous()
+
+
+def _at(rows: Tensor, numbers: Tensor) -> Tensor:
+    """Return some rows the other way round."""
+    return rows.index_select(0, numbers).permute(1, 2, 3, 4, 0, 5).contiguous()
 
 
 def _mixed(mixing: Tensor, parts: List[Tensor]) -> Tensor:
@@ -158,10 +173,6 @@ def _mixed(mixing: Tensor, parts: List[Tensor]) -> Tensor:
     for weight, part in zip(weights[1:], parts[1:]):
         total.addmm_(weight, part.view(inside, -1))
     return total
-
-
-def _at(matrices: Tensor, numbers: Tensor) -> Tensor:
-    return matrices.index_select(LINKS, numbers)
 
 
 def _dense(layer: nn.Linear, x: Tensor) -> Tensor:
@@ -186,6 +197,20 @@ class RealFlow(Flow):
     def given(self, links: Tensor, extents: Extents) -> Tensor:
         """See :class:`Flow`."""
         return links.permute(4, 3, 1, 2, 0).unflatten(1, (DIMENSIONS, *extents)).contiguous()
+
+    def action(self, links: Tensor, beta: float) -> Tensor:
+        """See :class:`Flow`."""
+        extents = links.shape[2 : 2 + DIMENSIONS]
+        fields = self.taken(links).unflatten(3, (DIMENSIONS, *extents)).unbind(3)
+        total = torch.zeros((), dtype=links.dtype, device=links.device)
+        for mu, nu in PLANES:
+            a, b = fields[mu], fields[nu]
+            one, other = (
+                product(first.flatten(3, 6), torch.roll(second, -1, 3 + d).flatten(3, 6))
+                for first, second, d in ((a, b, mu), (b, a, nu))
+            )
+            total = total + pairs.trace_of_product(one, other)[0].sum(0)
+        return -beta / COLOURS * total
 
 
 def flow(extents: Extents, updates: Sequence[Update], learned: Sequence[bool], width: Width = WIDTH) -> RealFlow:

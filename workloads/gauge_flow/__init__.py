@@ -1,0 +1,161 @@
+"""Gauge flow: SU(3) gauge fields in four dimensions through a spectral coupling flow (Abbott et al. 2024/25)."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, ClassVar, Dict, List, Mapping, Sequence, Tuple
+
+import numpy as np
+
+from siderostat.workloads.base import (
+    COMPLEX,
+    DECOMPOSITIONS,
+    BadInput,
+    Feed,
+    Option,
+    Phase,
+    Size,
+    Spec,
+    Step,
+    Workload,
+    WrongResult,
+    checked,
+)
+from siderostat.workloads.gauge_flow import coupling, group, lattice
+from siderostat.workloads.gauge_flow.group import DIMENSIONS
+
+LATTICES: Dict[str, Tuple[int, ...]] = {
+    "tiny": (4, 4, 4, 4),
+    "4^4": (4, 4, 4, 4),
+    "8^4": (8, 8, 8, 8),
+    "12^3x24": (12, 12, 12, 24),
+}
+LAYERS = {"tiny": 8, "4^4": 192, "8^4": 192, "12^3x24": 192}
+"""Of the stack, where none are asked for."""
+
+SPREAD = 0.1
+"""Standard deviation of the last dense layer of a flow that is only evaluated, so that it moves every link."""
+
+LEARNING_RATE = 1e-3
+COPIES = 8  # gauge transforms of one field in a feed; more repeat
+
+UNITARITY = 1e-3  # what single precision and 192 layers leave, with room
+LOG_DETERMINANT = 1e-2
+PLAQUETTE = 1e-4
+
+
+def _size(layers: int) -> Size:
+    parts = coupling.count(lattice.stack(layers), coupling.LEARNED)
+    return Size(sum(parts.values()), sum(parts.values()), parts)
+
+
+_SIZES = {name: _size(layers) for name, layers in LAYERS.items()}
+
+
+class GaugeFlow(Workload):
+    """A normalizing flow of lattice gauge theory. Variants are formulations of the same mathematics."""
+
+    name = "gauge-flow"
+    title = "Spectral coupling flow of SU(3) gauge fields in four dimensions"
+    item = "gauge configuration"
+    modes = ("evaluate", "inverse", "train")
+    frameworks = ("torch",)
+    variants: ClassVar[Mapping[str, Mapping[str, Size]]] = {"real": _SIZES, "complex": _SIZES}
+    batches = (1, 2, 4, 8, 16)
+    options: ClassVar[Mapping[str, Option]] = {
+        "loops": Option(coupling.LEARNED, "active loops: learned (direction updates only) or fixed"),
+        "layers": Option(0, "layers of the stack, in rounds of 64; 0: as many as belong to the size"),
+        "beta": Option(1.0, "of the Wilson action that mode train learns"),
+    }
+    reference = "Abbott et al. (2025), Progress in Normalizing Flows for 4d Gauge Theories, arXiv:2502.00263"
+
+    def needs(self, spec: Spec) -> Tuple[str, ...]:
+        """Return what the complex formulation cannot do without; the others need nothing special."""
+        return (COMPLEX, DECOMPOSITIONS) if spec.variant == "complex" else ()
+
+    def build(self, spec: Spec) -> Step:
+        """Make a flow with weights from ``spec.seed``; training starts from the identity.
+
+        Raises:
+            BadInput: if an option has no such value.
+        """
+        import torch
+
+        from siderostat.workloads.gauge_flow import torch as steps
+
+        torch.manual_seed(spec.seed)
+        extents, updates, learned = _stack(spec)
+        flow = steps.make_flow(spec.variant, extents, updates, learned)
+        rng = np.random.default_rng(spec.seed)
+        spread = 0.0 if spec.mode == "train" else SPREAD
+        coupling.load_weights(flow, [coupling.initial(is_learned, rng, spread) for is_learned in learned])
+        if spec.mode != "train":
+            model = steps.FlowEvaluation(flow, spec.mode == "inverse")
+            feed = Feed((_gauge_copies(rng, extents, min(spec.batch, COPIES)),), spec.batch, spec.seed)
+            return Step(spec.framework, (Phase(model, feed),), spec.batch)
+        training = steps.FlowTraining(flow, extents, float(_option(spec, "beta")))
+        # Numbers, since a step takes its inputs from somewhere: fields are drawn on the device.
+        feed = Feed((np.arange(spec.batch, dtype=np.float32),), spec.batch, spec.seed)
+        return Step(
+            spec.framework, (Phase(training, feed, functools.partial(steps.adam, LEARNING_RATE)),), spec.batch
+        )
+
+    def check(self, spec: Spec, outputs: Sequence[np.ndarray]) -> Dict[str, float]:
+        """Return figures of the fields, or in training the ``loss`` and the variance of the log-weights.
+
+        ``off_group`` is the largest entry of U U^dagger - 1 and det U - 1. All fields of a batch are gauge transforms of
+        one, so ``log_determinant_spread`` and ``plaquette_spread``, of a batch of more than one, show equivariance.
+
+        Raises:
+            WrongResult: if shapes are wrong, anything is not finite, links have left SU(3), or the flow's results
+                depend on the gauge.
+        """
+        if spec.mode == "train":
+            log_weights, loss = checked(outputs, {"log-weights": (spec.batch,), "loss": ()})
+            return {"loss": float(loss.reshape(())), "log_weight_variance": float(np.var(log_weights, dtype=np.float64))}
+        shape = (spec.batch, DIMENSIONS, *LATTICES[spec.size], 3, 3, 2)
+        pairs, log_determinant = checked(outputs, {"links": shape, "log-determinants": (spec.batch,)})
+        links = pairs[..., 0] + 1j * pairs[..., 1].astype(np.float64)
+        figures = {
+            "off_group": group.distance_from_group(links),
+            "log_determinant": float(log_determinant.mean(dtype=np.float64)),
+            "plaquette": float(group.mean_plaquette(links).mean()),
+        }
+        if figures["off_group"] > UNITARITY:
+            raise WrongResult(f"links are {figures['off_group']:.2g} off SU(3), more than {UNITARITY}")
+        if spec.batch > 1:
+            figures["log_determinant_spread"] = float(np.ptp(log_determinant))
+            figures["plaquette_spread"] = float(np.ptp(group.mean_plaquette(links)))
+            _refuse_dependence_on_gauge(figures)
+        return figures
+
+
+def _refuse_dependence_on_gauge(figures: Mapping[str, float]) -> None:
+    """Raise WrongResult if gauge transforms of one field fare differently."""
+    limit = LOG_DETERMINANT * max(1.0, 0.01 * abs(figures["log_determinant"]))
+    if figures["log_determinant_spread"] > limit or figures["plaquette_spread"] > PLAQUETTE:
+        raise WrongResult(
+            f"gauge transforms of one field differ by {figures['log_determinant_spread']:.2g} in the log-determinant and "
+            f"{figures['plaquette_spread']:.2g} in the plaquette, more than {limit:.2g} and {PLAQUETTE}"
+        )
+
+
+def _stack(spec: Spec) -> Tuple[Tuple[int, ...], List[lattice.Update], List[bool]]:
+    """Return extents, updates and which of them have learned loops."""
+    loops, layers = str(_option(spec, "loops")), int(_option(spec, "layers"))
+    if loops not in coupling.LOOPS:
+        raise BadInput(f"the option loops of gauge-flow is {loops!r}; give one of {', '.join(coupling.LOOPS)}")
+    if layers < 0:
+        raise BadInput(f"the option layers of gauge-flow is {layers}; give a positive number, or 0 for the size's own")
+    updates = lattice.stack(layers or LAYERS[spec.size])
+    return LATTICES[spec.size], updates, [coupling.is_learned(update, loops) for update in updates]
+
+
+def _gauge_copies(rng: np.random.Generator, extents: Tuple[int, ...], count: int) -> np.ndarray:
+    """Return gauge transforms of one random field, float32 of shape (count, 4, *extents, 3, 3, 2)."""
+    links = group.transformed(group.haar(rng, (1, DIMENSIONS, *extents)), group.haar(rng, (count, *extents)))
+    return np.stack([links.real, links.imag], -1).astype(np.float32)
+
+
+def _option(spec: Spec, name: str) -> Any:
+    return spec.options.get(name, GaugeFlow.options[name].default)
