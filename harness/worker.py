@@ -202,15 +202,15 @@ class Bench:
 
     def burst(self, block_steps: int, samples: int, pids: Sequence[int]) -> Dict[str, Any]:
         """Time ``samples`` blocks of ``block_steps`` steps; again where the device held its clock down meanwhile."""
-        for tries in range(1 + _COOLING_TRIES):
+        answer = self._burst(block_steps, samples, pids)
+        tries = 0
+        while self.device.is_throttled() and tries < _COOLING_TRIES:
+            time.sleep(_COOLING_S)
             answer = self._burst(block_steps, samples, pids)
-            answer["load"]["cooled"] = float(tries)
-            if not self.device.is_throttled():
-                break
-            if tries == _COOLING_TRIES:
-                answer["flags"].append("throttled")
-            else:
-                time.sleep(_COOLING_S)
+            tries += 1
+        answer["load"]["cooled"] = float(tries)
+        if tries == _COOLING_TRIES and self.device.is_throttled():
+            answer["flags"].append("throttled")
         return answer
 
     def _burst(self, block_steps: int, samples: int, pids: Sequence[int]) -> Dict[str, Any]:

@@ -9,6 +9,7 @@ FLAGS: dict[str, str] = {
     "warmup_unstable": "times had not settled when the warm-up reached its limit",
     "clocks_differ": "the two sides were timed by different clocks, such as the host's and a model's",
     "converged_false": "the interval was still wider than asked for when the time for the case was up",
+    "throttled": "the device held its clock down in all tries of a burst",
     "indicative": "few processes: good for finding one's way, not for a decision or a publication",
 }
 

@@ -98,7 +98,7 @@ def _make_state(optimizer: Any, variables: Any) -> None:
 
 
 def _variables_of(optimizer: Any) -> Sequence[Any]:
-    found = optimizer.variables
+    found: Any = optimizer.variables
     return list(found() if callable(found) else found)
 
 
