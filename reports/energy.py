@@ -65,18 +65,44 @@ def section(runs: Sequence[RunData]) -> Section | None:
     if not any(record.energy for run in runs for record in run.records):
         return None
     table = rows(runs)
-    parts, headlines = [], []
+    parts, headlines, without = [], [], []
     for key, of_set in sets(table).items():
         found = lines(of_set)
+        if all(line.estimate is None for line in found):
+            without.append((set_title(key), found))
+            continue
         least = sentences(found)
         headlines += [f"{set_title(key)}: {sentence}" for sentence in least]
         parts.append(
             Part(set_title(key), [*least, *across_scopes(found)], _charts(found), energy_table(found), _notes(found))
         )
     absent = missing(table)
-    if absent:
-        parts.append(Part("Where no energy was measured", absent))
+    if absent or without:
+        parts.append(Part("Where no energy was measured", absent, table=_without_table(without)))
     return Section("energy", "Energy", parts, [*headlines, *absent])
+
+
+def _without_table(without: Sequence[tuple[str, Sequence[Line]]]) -> Table | None:
+    """Return why cases have no energy at all, those alike in one row; None where there is no such case."""
+    alike: dict[tuple[str, str, str, str], list[int]] = {}
+    for title, found in without:
+        for line in found:
+            status, why = _absence(line)
+            alike.setdefault((title, line.series, status, why), []).append(line.row.batch)
+    rows_of = [
+        TableRow([title, name, ", ".join(map(str, batches)), status, why, NOT_KNOWN], "failed")
+        for (title, name, status, why), batches in alike.items()
+    ]
+    return Table(["Case", "Series", "Batches", "Status", "What happened", "Provenance"], rows_of) if rows_of else None
+
+
+def _absence(line: Line) -> tuple[str, str]:
+    """Return the status of what is not there, and why it is not."""
+    if line.figure is not None:
+        return line.figure.status.value, _reason(line.figure)
+    if line.row.time is None:
+        return line.row.status, STATUS.get(line.row.status, "no timings")
+    return NOT_KNOWN, "no meter was read"
 
 
 def lines(table: Sequence[Row]) -> list[Line]:
