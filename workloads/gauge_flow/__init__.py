@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, ClassVar, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, ClassVar, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -60,7 +60,11 @@ class GaugeFlow(Workload):
     item = "gauge configuration"
     modes = ("evaluate", "inverse", "train")
     frameworks = ("torch",)
-    variants: ClassVar[Mapping[str, Mapping[str, Size]]] = {"real": _SIZES, "complex": _SIZES}
+    variants: ClassVar[Mapping[str, Mapping[str, Size]]] = {
+        "real": _SIZES,
+        "complex": _SIZES,
+        "fused": _SIZES,
+    }
     batches = (1, 2, 4, 8, 16)
     options: ClassVar[Mapping[str, Option]] = {
         "loops": Option(coupling.LEARNED, "active loops: learned (direction updates only) or fixed"),
@@ -73,11 +77,22 @@ class GaugeFlow(Workload):
         """Return what the complex formulation cannot do without; the others need nothing special."""
         return (COMPLEX, DECOMPOSITIONS) if spec.variant == "complex" else ()
 
+    def flops_per_item(self, spec: Spec) -> Optional[float]:
+        """Return operations per configuration, matrix products and their mixing in the staple networks and loops only.
+
+        Of the variants real and fused what the cone of the active links needs; training has three times as many.
+        """
+        _, _, learned = _stack(spec)
+        volume = int(np.prod(LATTICES[spec.size]))
+        is_pruned = spec.variant != "complex"
+        once = sum(coupling.staple_flops(volume, of_learned, is_pruned) for of_learned in learned)
+        return float(once * (3 if spec.mode == "train" else 1))
+
     def build(self, spec: Spec) -> Step:
         """Make a flow with weights from ``spec.seed``; training starts from the identity.
 
         Raises:
-            BadInput: if an option has no such value.
+            BadInput: if an option has no such value, or the kernel of the variant fused cannot be compiled.
         """
         import torch
 
@@ -96,15 +111,13 @@ class GaugeFlow(Workload):
         training = steps.FlowTraining(flow, extents, float(_option(spec, "beta")))
         # Numbers, since a step takes its inputs from somewhere: fields are drawn on the device.
         feed = Feed((np.arange(spec.batch, dtype=np.float32),), spec.batch, spec.seed)
-        return Step(
-            spec.framework, (Phase(training, feed, functools.partial(steps.adam, LEARNING_RATE)),), spec.batch
-        )
+        return Step(spec.framework, (Phase(training, feed, functools.partial(steps.adam, LEARNING_RATE)),), spec.batch)
 
     def check(self, spec: Spec, outputs: Sequence[np.ndarray]) -> Dict[str, float]:
         """Return figures of the fields, or in training the ``loss`` and the variance of the log-weights.
 
-        ``off_group`` is the largest entry of U U^dagger - 1 and det U - 1. All fields of a batch are gauge transforms of
-        one, so ``log_determinant_spread`` and ``plaquette_spread``, of a batch of more than one, show equivariance.
+        ``off_group`` is the largest entry of U U^dagger - 1 and det U - 1. All fields of a batch are gauge transforms
+        of one, so ``log_determinant_spread`` and ``plaquette_spread``, of more than one field, show equivariance.
 
         Raises:
             WrongResult: if shapes are wrong, anything is not finite, links have left SU(3), or the flow's results
@@ -112,7 +125,10 @@ class GaugeFlow(Workload):
         """
         if spec.mode == "train":
             log_weights, loss = checked(outputs, {"log-weights": (spec.batch,), "loss": ()})
-            return {"loss": float(loss.reshape(())), "log_weight_variance": float(np.var(log_weights, dtype=np.float64))}
+            return {
+                "loss": float(loss.reshape(())),
+                "log_weight_variance": float(np.var(log_weights, dtype=np.float64)),
+            }
         shape = (spec.batch, DIMENSIONS, *LATTICES[spec.size], 3, 3, 2)
         pairs, log_determinant = checked(outputs, {"links": shape, "log-determinants": (spec.batch,)})
         links = pairs[..., 0] + 1j * pairs[..., 1].astype(np.float64)
@@ -135,8 +151,8 @@ def _refuse_dependence_on_gauge(figures: Mapping[str, float]) -> None:
     limit = LOG_DETERMINANT * max(1.0, 0.01 * abs(figures["log_determinant"]))
     if figures["log_determinant_spread"] > limit or figures["plaquette_spread"] > PLAQUETTE:
         raise WrongResult(
-            f"gauge transforms of one field differ by {figures['log_determinant_spread']:.2g} in the log-determinant and "
-            f"{figures['plaquette_spread']:.2g} in the plaquette, more than {limit:.2g} and {PLAQUETTE}"
+            f"gauge transforms of one field differ by {figures['log_determinant_spread']:.2g} in the log-determinant "
+            f"and {figures['plaquette_spread']:.2g} in the plaquette, more than {limit:.2g} and {PLAQUETTE}"
         )
 
 

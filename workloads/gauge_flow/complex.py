@@ -79,7 +79,7 @@ class _Polar(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, matrices: Tensor) -> Tensor:
         left, values, right = torch.linalg.svd(matrices)
-        factor = left @ right
+        factor: Tensor = left @ right
         ctx.save_for_backward(factor, values, right)
         return factor
 
@@ -129,6 +129,9 @@ def canonical(phases: Tensor) -> Tuple[Tensor, Tensor]:
 
 class ComplexCoupling(Coupling):
     """One layer, L = U W^dagger -> L' by its eigenvalues, U' = L' W, where W is made of frozen links only."""
+
+    frozen: Tensor  # (4, L0, L1, L2, L3, 1, 1)
+    frozen_plaquettes: Tensor  # (6, L0, L1, L2, L3)
 
     def __init__(self, extents: Extents, update: Update, learned: bool, width: Width = WIDTH) -> None:
         super().__init__(extents, update, learned, width)

@@ -20,6 +20,8 @@ INVARIANTS = 5  # of an active staple
 STENCIL = 1 + 2 * DIMENSIONS
 AUGMENTED = 1 + 2 * (DIMENSIONS - 1)  # a link and its six staples
 GAIN = 0.5
+PRODUCT_FLOPS = 8 * 27  # 27 complex multiplications with addition
+MIXING_FLOPS = 2 * 18
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ WIDTH = Width()
 
 
 def is_learned(update: Update, loops: str) -> bool:
-    """Say whether a layer of the paper's stack has learned active loops: direction updates, where they are asked for."""
+    """Say whether a layer of the stack has learned active loops: direction updates, where they are asked for."""
     return loops == LEARNED and isinstance(update, Direction)
 
 
@@ -69,6 +71,25 @@ def count(stack: Sequence[Update], loops: str) -> Dict[str, int]:
         for name, shape in shapes(is_learned(update, loops)).items():
             parts["staple networks" if name.startswith("mixing") else "context networks"] += int(np.prod(shape))
     return parts
+
+
+def staple_flops(volume: int, learned: bool, is_pruned: bool, width: Width = WIDTH) -> int:
+    """Return operations of a layer's active loops: 216 per matrix product, 36 per matrix and coefficient mixed.
+
+    Args:
+        volume: sites of the lattice.
+        learned: whether there is a staple network, of a direction update and two hidden levels.
+        is_pruned: whether only the cone of the active links is computed, 4 V, 2.5 V and V / 4 links level by level.
+        width: of the network.
+    """
+    if not learned:
+        return volume // 4 * 2 * PRODUCT_FLOPS
+    links = (4 * volume, 5 * volume // 2, volume // 4) if is_pruned else (4 * volume,) * 3
+    levels = width.channels_of_levels()
+    return sum(
+        n * (12 * inside * PRODUCT_FLOPS + AUGMENTED * inside * outside * MIXING_FLOPS)
+        for n, inside, outside in zip(links, levels, levels[1:])
+    )
 
 
 def initial(
@@ -124,12 +145,16 @@ class Coupling(nn.Module):
         mixing = [shape for name, shape in named.items() if name.startswith("mixing")]
         self.mixing = nn.ParameterList([nn.Parameter(torch.zeros(shape)) for shape in mixing])
         self.first, self.second, self.hidden, self.last = (
-            nn.Linear(*reversed(named[f"{name}.weight"])) for name in ("first", "second", "hidden", "last")
+            _linear(*named[f"{name}.weight"]) for name in ("first", "second", "hidden", "last")
         )
 
     def forward(self, links: Tensor, is_inverse: bool) -> Tuple[Tensor, Tensor]:
         """Return new links, in the formulation's own layout, and the log-determinant, (batch,)."""
         raise NotImplementedError
+
+
+def _linear(outside: int, inside: int) -> nn.Linear:
+    return nn.Linear(inside, outside)
 
 
 class Flow(nn.Module):

@@ -1,7 +1,7 @@
 """SU(3) matrices and gauge fields as NumPy arrays.
 
-A gauge field U has shape (..., 4, L0, L1, L2, L3, 3, 3): U_mu(x) is the parallel transport from x + mu to x, and a gauge
-transformation g(x) takes it to g(x) U_mu(x) g(x + mu)^dagger. The lattice is periodic.
+A gauge field U has shape (..., 4, L0, L1, L2, L3, 3, 3): U_mu(x) is the parallel transport from x + mu to x, and a
+gauge transformation g(x) takes it to g(x) U_mu(x) g(x + mu)^dagger. The lattice is periodic.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SITES = range(-2 - DIMENSIONS, -2)  # the axes of the lattice, counted from the
 def haar(rng: np.random.Generator, shape: Tuple[int, ...]) -> np.ndarray:
     """Draw SU(3) matrices from the Haar measure; complex128 of shape (*shape, 3, 3).
 
-    Gram-Schmidt of two Gaussian vectors is uniform on orthonormal pairs, and the third row follows from the determinant.
+    Gram-Schmidt of two Gaussian vectors is uniform on orthonormal pairs; the third row follows from the determinant.
     """
     first, second = rng.standard_normal((2, *shape, COLOURS)) + 1j * rng.standard_normal((2, *shape, COLOURS))
     return completed(first, second)
@@ -52,7 +52,8 @@ def transformed(links: np.ndarray, g: np.ndarray) -> np.ndarray:
 
 def direction(links: np.ndarray, mu: int) -> np.ndarray:
     """Return the links of one direction, (..., L0, L1, L2, L3, 3, 3)."""
-    return np.take(links, mu, _SITES[0] - 1)
+    of_mu: np.ndarray = np.take(links, mu, _SITES[0] - 1)
+    return of_mu
 
 
 def plaquettes(links: np.ndarray) -> np.ndarray:
@@ -67,7 +68,8 @@ def plaquettes(links: np.ndarray) -> np.ndarray:
 
 def mean_plaquette(links: np.ndarray) -> np.ndarray:
     """Return the mean of Re tr P / 3 over a field, shape (...)."""
-    return plaquettes(links).mean((-5, -4, -3, -2, -1))
+    mean: np.ndarray = plaquettes(links).mean((-5, -4, -3, -2, -1))
+    return mean
 
 
 def distance_from_group(matrices: np.ndarray) -> float:

@@ -1,9 +1,9 @@
 """A heat bath of the SU(3) Wilson action, the flow's independent witness.
 
-Cabibbo and Marinari (1982): each link is multiplied by elements of three SU(2) subgroups, each drawn from its conditional
-distribution. Quaternions come from Kennedy and Pendleton (1985), or from Creutz (1980) where the coupling is weak and the
-former would reject nearly everything. Over-relaxation in the same subgroups (Creutz 1987) lies between. Many chains run side
-by side as NumPy arrays, and all links of one direction and parity change at once.
+Cabibbo and Marinari (1982): each link is multiplied by elements of three SU(2) subgroups, each drawn from its
+conditional distribution. Quaternions come from Kennedy and Pendleton (1985), or from Creutz (1980) where the coupling
+is weak and the former would reject nearly everything. Over-relaxation in the same subgroups (Creutz 1987) lies between.
+Many chains run side by side as NumPy arrays, and all links of one direction and parity change at once.
 """
 
 from __future__ import annotations
@@ -142,5 +142,3 @@ def _multiplied(q: np.ndarray, p: np.ndarray) -> np.ndarray:
     """Return the product of quaternions q_0 + i q.sigma, (4, ...)."""
     vector = q[:1] * p[1:] + p[:1] * q[1:] - np.cross(q[1:], p[1:], axis=0)
     return np.concatenate([q[:1] * p[:1] - (q[1:] * p[1:]).sum(0, keepdims=True), vector])
-
-

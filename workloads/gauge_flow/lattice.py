@@ -46,7 +46,7 @@ Update = Union[Direction, Location]
 
 
 def round_of_updates() -> List[Update]:
-    """Return 48 direction and 16 location updates. The order is our choice: 16 layers in a row reach every link once."""
+    """Return 48 direction and 16 location updates. The order is our choice: each 16 in a row reach every link once."""
     directions = [
         Direction(mu, (mu + step) % DIMENSIONS, offset) for step in (1, 2, 3) for offset in range(4) for mu in range(4)
     ]
@@ -126,7 +126,9 @@ class Neighbours:
 
     def stencil(self, sites: np.ndarray) -> np.ndarray:
         """Return each site and its eight neighbours, shape (9, sites): itself, then x - mu and x + mu of each mu."""
-        return np.stack([sites, *(step[mu][sites] for mu in range(DIMENSIONS) for step in (self.backward, self.forward))])
+        return np.stack(
+            [sites, *(step[mu][sites] for mu in range(DIMENSIONS) for step in (self.backward, self.forward))]
+        )
 
 
 @dataclass(frozen=True)
@@ -135,8 +137,8 @@ class StapleTable:
 
     Attributes:
         own: the links themselves, shape (n,).
-        upper: of each staple R = S_nu(x) S_mu(x + nu) S_nu(x + mu)^dagger its three factors, (3, 3, n): first in order of
-            nu = mu + 1, mu + 2, mu + 3, then of the factors.
+        upper: of each staple R = S_nu(x) S_mu(x + nu) S_nu(x + mu)^dagger its three factors, (3, 3, n): first in order
+            of nu = mu + 1, mu + 2, mu + 3, then of the factors.
         lower: likewise of L = S_nu(x - nu)^dagger S_mu(x - nu) S_nu(x - nu + mu).
     """
 

@@ -1,8 +1,8 @@
 """The flow in real arithmetic: static shapes, no complex numbers, no decomposition, and nothing that nobody reads.
 
-Links are (2, 3, 3, links, batch) and staples (channels, 2, 3, 3, links, batch). Which link reads which is in tables made
-once; of the staple network only the cone is computed that ends at the active links, and of the context network only what
-their features come from.
+Links are (2, 3, 3, links, batch) and staples (channels, 2, 3, 3, links, batch). Which link reads which is in tables
+made once; of the staple network only the cone is computed that ends at the active links, and of the context network
+only what their features come from.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from siderostat.workloads.gauge_flow import lattice, pairs, spectral
 from siderostat.workloads.gauge_flow.coupling import STENCIL, WIDTH, Coupling, Flow, Width
 from siderostat.workloads.gauge_flow.group import COLOURS, DIMENSIONS, PLANES
-from siderostat.workloads.gauge_flow.lattice import Extents, Neighbours, StapleTable, Update
+from siderostat.workloads.gauge_flow.lattice import Extents, Neighbours, Update
 from siderostat.workloads.gauge_flow.pairs import product
 
-AT_ONCE = 8192  # matrices in a product: what it reads and writes then stays near the processor
+AT_ONCE = 8192  # matrices in a product on a processor: what it reads and writes then stays in its caches
 
 LINKS = -2  # the axis
 _NAMES = ("own", "upper", "lower")
@@ -83,9 +83,9 @@ class Tables(nn.Module):
         self._keep("second", second.ravel())
         self._keep("site", site.ravel())
 
-    def level(self, level: int) -> StapleTable:
-        """Return the table of a level of the staple network; its arrays are tensors."""
-        return StapleTable(*(getattr(self, f"{name}_{level}") for name in _NAMES))
+    def level(self, level: int) -> Tuple[Tensor, ...]:
+        """Return own, upper and lower of a level of the staple network, see :class:`lattice.StapleTable`."""
+        return tuple(getattr(self, f"{name}_{level}") for name in _NAMES)
 
 
 class RealCoupling(Coupling):
@@ -101,7 +101,7 @@ class RealCoupling(Coupling):
         staples = self.active_staples(links)
         features = torch.cat([self.context(links), pairs.invariants(staples)])
         raw = _dense(self.last, F.silu(_dense(self.hidden, features)))
-        w = pairs.projected(staples)
+        w = self.projected(staples)
         loops = product(links.index_select(LINKS, tables.active), w, right_adjoint=True)
         theta = pairs.phases(pairs.trace(loops))
         moved = spectral.move(theta, raw, is_inverse)
@@ -121,22 +121,30 @@ class RealCoupling(Coupling):
             s = _mixed_staples(s, mixing, tables.level(level))
         return s[:, 0].permute(1, 2, 3, 0, 4)
 
+    def projected(self, staples: Tensor) -> Tensor:
+        """Return P_SU(3) of the active staples, (2, 3, 3, n, batch)."""
+        return pairs.projected(staples)
+
+    def traces(self, links: Tensor) -> Tensor:
+        """Return tr P of the frozen plaquettes that are read, and a 0 for all others, (2, p + 1, batch)."""
+        a, b, c, d = (links.index_select(LINKS, numbers) for numbers in self.tables.corners)
+        return F.pad(pairs.trace_of_product(product(a, b), product(c, d)), (0, 0, 0, 1))
+
     def context(self, links: Tensor) -> Tensor:
         """Return features of the active links made of frozen plaquettes, (channels, n, batch)."""
         tables = self.tables
-        a, b, c, d = (links.index_select(LINKS, numbers) for numbers in tables.corners)
-        traces = F.pad(pairs.trace_of_product(product(a, b), product(c, d)), (0, 0, 0, 1))
-        h = traces.index_select(1, tables.around).view(2 * len(PLANES), STENCIL, -1, links.shape[-1])
+        h = self.traces(links).index_select(1, tables.around).view(2 * len(PLANES), STENCIL, -1, links.shape[-1])
         h = F.silu(_convolution(self.first, h)).index_select(1, tables.second)
         h = F.silu(_convolution(self.second, h.view(len(h), STENCIL, -1, links.shape[-1])))
         return h.index_select(1, tables.site)
 
 
-def _mixed_staples(s: Tensor, mixing: Tensor, table: StapleTable) -> Tensor:
-    """Return one level of the staple network as rows, (n, outside, 2, 3, 3, batch), from (m, inside, 2, 3, 3, batch)."""
-    some = max(1, AT_ONCE // (s.shape[1] * s.shape[-1]))
+def _mixed_staples(s: Tensor, mixing: Tensor, table: Sequence[Tensor]) -> Tensor:
+    """Return one level of the network as rows, (n, outside, 2, 3, 3, batch), from (m, inside, 2, 3, 3, batch)."""
+    links = len(table[0])
+    some = max(1, AT_ONCE // (s.shape[1] * s.shape[-1])) if s.device.type == "cpu" else links
     made = []
-    for own, upper, lower in zip(*(numbers.split(some, -1) for numbers in (table.own, table.upper, table.lower))):
+    for own, upper, lower in zip(*(torch.split(numbers, some, -1) for numbers in table)):
         parts = [_at(s, own), *(_upper(s, factors) for factors in upper), *(_lower(s, factors) for factors in lower)]
         mixed = _mixed(mixing, parts).view(len(mixing), 2, COLOURS, COLOURS, len(own), s.shape[-1])
         made.append(_rows(mixed))
@@ -168,8 +176,8 @@ def _mixed(mixing: Tensor, parts: List[Tensor]) -> Tensor:
     inside = len(parts[0])
     if inside == 1:
         return mixing @ torch.cat(parts).view(len(parts), -1)
-    weights = mixing.split(inside, 1)
-    total = weights[0] @ parts[0].view(inside, -1)
+    weights = torch.split(mixing, inside, 1)
+    total: Tensor = weights[0] @ parts[0].view(inside, -1)
     for weight, part in zip(weights[1:], parts[1:]):
         total.addmm_(weight, part.view(inside, -1))
     return total
@@ -181,7 +189,7 @@ def _dense(layer: nn.Linear, x: Tensor) -> Tensor:
 
 
 def _convolution(layer: nn.Linear, x: Tensor) -> Tensor:
-    """Apply a dense layer along channels and stencil places, (channels, 9, sites, batch); its own order is the other."""
+    """Apply a dense layer to channels and stencil places, (channels, 9, sites, batch); its own order is the other."""
     outside = layer.weight.shape[0]
     weight = layer.weight.view(outside, STENCIL, -1).transpose(1, 2).reshape(outside, -1)
     return torch.addmm(layer.bias[:, None], weight, x.reshape(weight.shape[1], -1)).view(-1, *x.shape[2:])
@@ -196,12 +204,12 @@ class RealFlow(Flow):
 
     def given(self, links: Tensor, extents: Extents) -> Tensor:
         """See :class:`Flow`."""
-        return links.permute(4, 3, 1, 2, 0).unflatten(1, (DIMENSIONS, *extents)).contiguous()
+        return links.permute(4, 3, 1, 2, 0).contiguous().view(-1, DIMENSIONS, *extents, COLOURS, COLOURS, 2)
 
     def action(self, links: Tensor, beta: float) -> Tensor:
         """See :class:`Flow`."""
         extents = links.shape[2 : 2 + DIMENSIONS]
-        fields = self.taken(links).unflatten(3, (DIMENSIONS, *extents)).unbind(3)
+        fields = self.taken(links).view(2, COLOURS, COLOURS, DIMENSIONS, *extents, -1).unbind(3)
         total = torch.zeros((), dtype=links.dtype, device=links.device)
         for mu, nu in PLANES:
             a, b = fields[mu], fields[nu]

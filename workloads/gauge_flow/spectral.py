@@ -1,7 +1,8 @@
 """The map of eigenvalues: coordinates of the canonical cell, monotone splines, and the Haar measure's factor.
 
-A matrix of SU(3) has eigenvalues exp(i theta_k) with theta_1 <= theta_2 <= theta_3, sum 0 and theta_3 - theta_1 <= 2 pi:
-the canonical cell, in which every conjugacy class lies once. Its barycentric coordinates are the gaps
+A matrix of SU(3) has eigenvalues exp(i theta_k) with theta_1 <= theta_2 <= theta_3, sum 0 and
+theta_3 - theta_1 <= 2 pi: the canonical cell, in which every conjugacy class lies once. Its barycentric coordinates are
+the gaps
 
     a = (theta_2 - theta_1) / 2 pi,   b = (theta_3 - theta_2) / 2 pi,   c = 1 - a - b,
 

@@ -16,5 +16,6 @@ def plaquettes() -> Dict[Tuple[str, float], Plaquette]:
     with FILE.open(encoding="utf-8", newline="") as file:
         rows = csv.DictReader(line for line in file if not line.startswith("#"))
         return {
-            (row["lattice"], float(row["beta"])): Plaquette(float(row["plaquette"]), float(row["error"])) for row in rows
+            (row["lattice"], float(row["beta"])): Plaquette(float(row["plaquette"]), float(row["error"]))
+            for row in rows
         }
