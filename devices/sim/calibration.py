@@ -25,6 +25,7 @@ KEYS = {
         "product_efficiency": Key("share of the peak that a large convolution or matrix product reaches", least=0.001),
         "bandwidth_efficiency": Key("share of the memory's bandwidth that a large kernel reaches", least=0.001),
         "model_factor": Key("all that the chip does: what the model leaves out", least=0.01),
+        "page_factor": Key("memory that a process gets anew in a step, beside glibc's rules", is_required=False),
         "context_bytes": Key("memory that the framework takes before the first tensor, bytes"),
         "live_factor": Key("live tensors, rounded and fragmented, beside the trace's", least=0.01),
         "workspace_factor": Key("workspace of products beside their largest operands and result"),

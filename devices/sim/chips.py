@@ -12,7 +12,7 @@ from siderostat.devices.sim import spec
 from siderostat.devices.sim.spec import Key, Spec
 
 _ALL = {
-    "tdp_w": Key("thermal design power of one chip, W"),
+    "tdp_w": Key("thermal design power of one chip, W; without it there are no joules", is_required=False),
     "idle_w": Key("power of one chip that does nothing, W", is_required=False),
     "busy_w": Key("power of one chip that computes all the time, W; else tdp_w", is_required=False),
     "host_bytes_per_s": Key("bandwidth from the host to one chip, B/s", least=1),
@@ -33,9 +33,22 @@ KEYS = {
         "flops_fp32": Key("peak in fp32, FLOP/s", least=1),
         "flops_tf32": Key("peak in tf32, dense, FLOP/s", is_required=False, least=1),
         "flops_fp16": Key("peak in fp16 and bf16, dense, FLOP/s", is_required=False, least=1),
+        "flops_bf16": Key("peak in bf16 where it is not that of fp16, FLOP/s", is_required=False, least=1),
         "flops_fp64": Key("peak in fp64, FLOP/s", is_required=False, least=1),
         "memory_bytes": Key("memory, bytes", least=1),
         "memory_bytes_per_s": Key("bandwidth of the memory, B/s", least=1),
+        "product_efficiency": Key(
+            "share of the peak of products, where it was measured", is_required=False, least=1e-3
+        ),
+        "bandwidth_efficiency": Key(
+            "share of the bandwidth of the memory, where it was measured", is_required=False, least=1e-3
+        ),
+        "cache_bytes": Key("most that one operation may touch to run from the cache, bytes", is_required=False),
+        "cache_bytes_per_s": Key("bandwidth of the cache, B/s", is_required=False, least=1),
+        "randoms_per_s": Key("random numbers per second", is_required=False, least=1),
+        "functions_per_s": Key("exponentials, logarithms and the like per second", is_required=False, least=1),
+        "op_s": Key("time of one operation beside its work, of a chip that is its own host, s", is_required=False),
+        "page_bytes_per_s": Key("rate at which the system hands out new memory, B/s", is_required=False, least=1),
         **_ALL,
     },
 }
@@ -66,7 +79,7 @@ def peak_flops(chip: Spec, precision: str) -> Optional[float]:
     """Return the peak of one chip in a precision, FLOP/s; None where the file does not tell it."""
     wanted = "fp16" if precision == "bf16" else precision
     if chip.kind == "kernel-hbm":
-        return chip.get(f"flops_{wanted}")
+        return chip.get(f"flops_{precision}") or chip.get(f"flops_{wanted}")
     macs = chip.get(f"macs_{wanted}")
     return None if macs is None else 2 * macs * chip["tiles"] * chip["clock_hz"]
 

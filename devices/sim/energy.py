@@ -18,7 +18,8 @@ from siderostat.devices.sim.time import ON_CHIP
 def joules(parts: Mapping[str, Any], chip: Spec, draws: Draws, chip_count: int = 1) -> Dict[str, Optional[float]]:
     """Return the energy of a step over all chips, J: ``low``, ``centre``, ``high`` and the band of the centre.
 
-    None is "not known": a file without the chip's idle power gives an upper bound only.
+    None is "not known": a file without the chip's idle power gives an upper bound only, and one without its thermal
+    design power nothing.
 
     Args:
         parts: seconds of a step by part.
@@ -26,6 +27,8 @@ def joules(parts: Mapping[str, Any], chip: Spec, draws: Draws, chip_count: int =
         draws: of the parameters.
         chip_count: how many chips.
     """
+    if chip.get("tdp_w") is None:
+        return {"low": None, "centre": None, "high": None}
     step_s = total(parts)
     high = float(np.median(step_s) * chip["tdp_w"] * chip_count)
     if chip.get("idle_w") is None:

@@ -7,6 +7,10 @@ from typing import Dict, Iterable, List, Sequence, Set, Tuple
 
 from siderostat.devices.sim.opgraph import Op, OpGraph, TensorSpec
 
+MAPPED_ALONE_BYTES = 32 << 20
+LEAST_KEPT_BYTES = 256 << 10
+"""Of glibc on 64 bits: from what size on memory is always mapped anew, and what of freed memory is kept at least."""
+
 
 @dataclass(frozen=True)
 class Group:
@@ -100,6 +104,38 @@ def live_bytes(graph: OpGraph, fused: bool = True) -> int:
         peak = max(peak, now - reused)
         now -= dies[number]
     return peak
+
+
+def new_page_bytes(graph: OpGraph) -> int:
+    """Return the bytes of pages that a process on a CPU gets anew from the system in each step, run eagerly with glibc.
+
+    What is larger than 32 MiB is mapped on its own, and given back when it is freed. The rest lies in a heap, of whose
+    end is given back what exceeds twice the largest tensor (mallopt(3): M_MMAP_THRESHOLD and M_TRIM_THRESHOLD, which
+    adapt themselves). What is free is taken to lie at the end.
+    """
+    groups = alone(graph)
+    born, dies = [0] * (len(groups) + 1), [0] * (len(groups) + 1)
+    largest = mapped = 0
+    for storage, (first, last) in _lives(groups, graph).items():
+        size = graph.storages[storage]
+        if size >= MAPPED_ALONE_BYTES:
+            mapped += size
+            continue
+        largest = max(largest, size)
+        born[first] += size
+        dies[last] += size
+    kept = max(LEAST_KEPT_BYTES, 2 * largest)
+    now = held = new = 0
+    for _ in range(2):  # the second step begins with the heap that the first one leaves
+        new = 0
+        for comes, goes in zip(born, dies):
+            now += comes
+            new += max(0, now - held)
+            held = max(held, now)
+            now -= goes
+            if held - now > kept:
+                held = now
+    return mapped + new
 
 
 class _Chain:

@@ -99,7 +99,8 @@ def _make_state(optimizer: Any, variables: Any) -> None:
 
 def _variables_of(optimizer: Any) -> Sequence[Any]:
     found: Any = optimizer.variables
-    return list(found() if callable(found) else found)
+    variables: Any = found() if callable(found) else found
+    return list(variables)
 
 
 def _merge_update(walk: Walk, start: int, variables: Sequence[Any], gradients: Sequence[Any], name: str) -> None:

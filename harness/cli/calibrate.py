@@ -8,13 +8,46 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from siderostat.errors import DONE, BadValue, RunFolderError
+from siderostat.files import write_atomically
 
 if TYPE_CHECKING:
     from siderostat.calibration import Fit, Residual
 
 
 def main(arguments: argparse.Namespace, words: Sequence[str]) -> int:
-    """Fit the parameters of the chip models anew, and print every published figure beside the model's."""
+    """Fit the parameters of the chip models anew, or measure this machine's processor as a chip to simulate."""
+    if arguments.what == "cpu":
+        return _measure_cpu(arguments)
+    if arguments.threads is not None:
+        raise BadValue("--threads belongs to 'siderostat calibrate cpu'")
+    return _fit(arguments)
+
+
+def _measure_cpu(arguments: argparse.Namespace) -> int:
+    from siderostat import rooflines
+    from siderostat.devices.cpu import usable_cores
+
+    path = Path(arguments.output or "cpu.toml")
+    if path.suffix != ".toml" or not path.parent.is_dir():
+        raise BadValue(f"-o {path}: name a file that ends in .toml, in a folder that is there")
+    threads = usable_cores() if arguments.threads is None else arguments.threads
+    if threads < 1:
+        raise BadValue(f"--threads: at least 1, not {threads}")
+    found = rooflines.measure(threads)
+    print(f"{found.title}, with torch {found.torch}: value, and the factor within which 68 % of its repeats lie.")
+    for figure in found.figures:
+        print(f"  {figure.key}: {figure.value:.4g}, {figure.spread:.3g} ({figure.source})")
+    for sentence in found.disturbances:
+        print(sentence)
+    try:
+        write_atomically(path, found.to_toml())
+    except OSError as error:
+        raise RunFolderError(f"cannot write {path}: {error.strerror}; choose another file with -o") from error
+    print(f"{path}: use it as sim:{path}")
+    return DONE
+
+
+def _fit(arguments: argparse.Namespace) -> int:
     try:
         from siderostat import calibration
     except ModuleNotFoundError as error:

@@ -39,6 +39,7 @@ def make() -> argparse.ArgumentParser:
     _add_energy(commands)
     _add_trace(commands)
     _add_calibrate(commands)
+    _add_validate(commands)
     _add_reproduce(commands)
     _add_list(commands)
     _add_doctor(commands)
@@ -225,7 +226,28 @@ def _add_trace(commands: _Commands[argparse.ArgumentParser]) -> None:
 def _add_calibrate(commands: _Commands[argparse.ArgumentParser]) -> None:
     text = "fit the parameters of the chip models anew, and print how far each published figure is missed"
     parser = _add(commands, "calibrate", "calibrate", text)
-    parser.add_argument("-o", "--output", metavar="DIR", help="write the files of the fitted parameters there")
+    parser.add_argument(
+        "what", nargs="?", choices=("cpu",), help="measure this machine's processor instead, as a chip to simulate"
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="DIR|CPU.toml",
+        help="write the files of the fitted parameters there; of a measured processor its file, default: cpu.toml",
+    )  # fmt: skip
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="of a measured processor: how many compute; default: one per core"
+    )
+
+
+def _add_validate(commands: _Commands[argparse.ArgumentParser]) -> None:
+    text = "set what a simulated device says beside what was measured on a real one, case by case"
+    parser = _add(commands, "validate", "validate", text)
+    parser.add_argument(
+        "simulated", metavar="sim:CHIP", help="sim:nvidia-h200, sim:cpu.toml, with settings as in 'run'"
+    )
+    parser.add_argument("--against", required=True, metavar="RUN", help="folder of a run that measured that chip")
+    parser.add_argument("-d", "--device", metavar="NAME", help="which of its devices; default: the only one measured")
+    parser.add_argument("-o", "--output", metavar="DIR", help="write a page, its text and every case as CSV there")
+    parser.add_argument("--json", action="store_true", help="print the cases as JSON")
 
 
 def _add_reproduce(commands: _Commands[argparse.ArgumentParser]) -> None:

@@ -170,7 +170,7 @@ def _stack(spec: Spec) -> Tuple[Tuple[int, ...], List[lattice.Update], List[bool
 def _gauge_copies(rng: np.random.Generator, extents: Tuple[int, ...], count: int) -> np.ndarray:
     """Return gauge transforms of one random field, float32 of shape (count, 4, *extents, 3, 3, 2)."""
     links = group.transformed(group.haar(rng, (1, DIMENSIONS, *extents)), group.haar(rng, (count, *extents)))
-    return np.stack([links.real, links.imag], -1).astype(np.float32)
+    return np.stack([np.real(links), np.imag(links)], -1).astype(np.float32)
 
 
 def _option(spec: Spec, name: str) -> Any:

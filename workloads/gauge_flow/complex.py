@@ -84,7 +84,7 @@ class _Polar(torch.autograd.Function):
         return factor
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         factor, values, right = ctx.saved_tensors
         inner = factor.mH @ gradient
         solved = right @ (inner - inner.mH) @ right.mH / (values[..., :, None] + values[..., None, :])

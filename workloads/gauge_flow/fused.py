@@ -109,7 +109,7 @@ class _Fused(torch.autograd.Function):
         return fast(*inputs)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tuple[Any, ...]:
+    def backward(ctx: Any, gradient: Tensor) -> Tuple[Any, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         needed = ctx.needs_input_grad[2:]
         # Inputs come anew, so that the derivative ends here; parameters are used as they are.
         inputs = [

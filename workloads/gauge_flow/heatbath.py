@@ -98,10 +98,10 @@ class HeatBath:
         w = links @ staples
         quaternion = 0.5 * np.stack(
             [
-                (w[..., i, i] + w[..., j, j]).real,
-                (w[..., i, j] + w[..., j, i]).imag,
-                (w[..., i, j] - w[..., j, i]).real,
-                (w[..., i, i] - w[..., j, j]).imag,
+                np.real(w[..., i, i] + w[..., j, j]),
+                np.imag(w[..., i, j] + w[..., j, i]),
+                np.real(w[..., i, j] - w[..., j, i]),
+                np.imag(w[..., i, i] - w[..., j, j]),
             ]
         )
         size = np.maximum(np.linalg.norm(quaternion, axis=0), 1e-30)

@@ -44,6 +44,7 @@ def product(a: Tensor, b: Tensor, left_adjoint: bool = False, right_adjoint: boo
         b = b.transpose(-4, -3)
     sign_a, sign_b = (-1 if is_adjoint else 1 for is_adjoint in (left_adjoint, right_adjoint))
     (a_re, a_im), (b_re, b_im) = a.unbind(-5), b.unbind(-5)
+    whole = None
     is_recorded = torch.is_grad_enabled()  # views of one tensor that change in place are dear to differentiate
     if is_recorded:
         re = _term(a_re, b_re, 0)
@@ -60,7 +61,7 @@ def product(a: Tensor, b: Tensor, left_adjoint: bool = False, right_adjoint: boo
             im.addcmul_(left_re, right_im, value=sign_b)
         if j or left_adjoint:
             im.addcmul_(left_im, right_re, value=sign_a)
-    return torch.stack((re, im), -5) if is_recorded else whole
+    return torch.stack((re, im), -5) if whole is None else whole
 
 
 def _term(a: Tensor, b: Tensor, j: int) -> Tensor:
