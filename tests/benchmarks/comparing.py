@@ -1,7 +1,7 @@
 """Equal things compared with each other, and with one that does a tenth more, live on this machine, again and again.
 
 Prints how often the rule found a difference between the equal ones (nominal: 5 %), and how often it found the tenth. Each
-comparison is ten pairs in lock-step; it takes some 25 s. An argument says how many comparisons: python comparing.py 20
+comparison is ten pairs in lock-step; it takes about a minute. An argument says how many comparisons: python comparing.py 20
 """
 
 from __future__ import annotations
