@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import warnings
 from typing import Any, Callable, ContextManager, Dict, Iterator, List, Optional, Sequence
 
@@ -22,7 +23,7 @@ from siderostat.workloads.base import Feed, Phase, Step
 Batches = Callable[[], Sequence[Tensor]]
 """Returns the next batch, on the device."""
 
-PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16", "fp64")
 _HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -32,9 +33,10 @@ class Arithmetic:
     ``fp32`` computes in what the tensors are made of. ``bf16`` and ``fp16`` pass through autocast: matrix products and
     convolutions in 16 bits, parameters and what a workload guards in 32. Training in fp16 scales its loss, so that
     small gradients do not vanish, and leaves a step's update out where they overflow (Micikevicius et al. 2018).
+    ``fp64`` makes parameters, buffers and inputs double before anything runs.
 
     Args:
-        precision: ``fp32``, ``tf32`` (a switch of the device, otherwise as fp32), ``bf16`` or ``fp16``.
+        precision: ``fp32``, ``tf32`` (a switch of the device, otherwise as fp32), ``bf16``, ``fp16`` or ``fp64``.
         device: where it computes.
 
     Raises:
@@ -45,6 +47,7 @@ class Arithmetic:
         if precision not in PRECISIONS:
             raise Unsupported(f"torch steps compute in {', '.join(PRECISIONS)} in this version, not in {precision!r}")
         self.half: Optional[torch.dtype] = _HALVES.get(precision)
+        self._is_double = precision == "fp64"
         self._kind = device.type
         self.autocast: ContextManager[Any] = contextlib.nullcontext()
         if self.half is None:
@@ -52,6 +55,10 @@ class Arithmetic:
         if not _computes_in(self.half, device) or (precision == "fp16" and _scaler_class(self._kind) is None):
             raise Unsupported(f"torch {torch.__version__} does not compute in {precision} on {device}; use fp32")
         self.autocast = torch.autocast(self._kind, dtype=self.half)
+
+    def cast(self, tensor: Tensor) -> Tensor:
+        """Return an input as the models take it."""
+        return tensor.double() if self._is_double and tensor.is_floating_point() else tensor
 
     def scaler(self) -> Any:
         """Return what scales the loss in training; None where it needs no scale."""
@@ -109,6 +116,9 @@ class TorchProgram(Loop):
     ) -> None:
         self._device = device
         self._arithmetic = Arithmetic(precision, device)
+        if precision == "fp64":
+            phases = [dataclasses.replace(p, model=p.model.double(), feed=p.feed.in_double()) for p in step.phases]
+            step = dataclasses.replace(step, phases=phases)
         self._models = [phase.model.to(device) for phase in step.phases]
         self._compiler = ColdCompiler() if is_compiled else None
         try:
@@ -129,7 +139,7 @@ class TorchProgram(Loop):
         training = [(module, module.training) for module in model.modules()]  # parts may be frozen: each has its own
         model.eval()
         try:
-            inputs = [torch.from_numpy(a).to(self._device) for a in arrays]
+            inputs = [self._arithmetic.cast(torch.from_numpy(a)).to(self._device) for a in arrays]
             with torch.inference_mode(), self._arithmetic.autocast:
                 return self._as_arrays(model(*inputs))
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, Callable, ClassVar, Dict, Mapping, Optional, Sequence, Tuple
@@ -15,8 +16,11 @@ DYNAMIC_SHAPES = "dynamic shapes"
 SHARED_WEIGHTS = "weights shared between phases"
 LOOSE_TENSORS = "tensors that are neither parameters nor buffers"
 UPDATE_HOOKS = "gradients changed between the backward pass and the update"
+HOST_KERNELS = "a kernel for the host's processor"
 
-FEATURES = (COMPLEX, DECOMPOSITIONS, FOURIER, DYNAMIC_SHAPES, SHARED_WEIGHTS, LOOSE_TENSORS, UPDATE_HOOKS)
+FEATURES = (
+    COMPLEX, DECOMPOSITIONS, FOURIER, DYNAMIC_SHAPES, SHARED_WEIGHTS, LOOSE_TENSORS, UPDATE_HOOKS, HOST_KERNELS,
+)  # fmt: skip
 """What a step can need that some device or compiler lacks: the singular value, eigenvalue, Cholesky and QR
 decompositions and solving are one of them; so is a shape that depends on values."""
 
@@ -89,6 +93,12 @@ class Feed:
         start = self._at if self._at <= self._last else 0
         self._at = start + self._batch
         return slice(start, self._at)
+
+    def in_double(self) -> Feed:
+        """Return a feed of the same batches with what is of floating point as float64."""
+        double = copy.copy(self)
+        double._arrays = [a.astype(np.float64) if a.dtype.kind == "f" else a for a in self._arrays]
+        return double
 
     def next(self) -> Tuple[np.ndarray, ...]:
         """Return the next batch as views into host memory: nothing is copied."""

@@ -12,7 +12,7 @@ from siderostat.devices import refusals
 from siderostat.devices.base import DeviceAdapter, DeviceRefusal, Program, Unavailable, Unsupported
 from siderostat.devices.cuda import cards
 from siderostat.devices.energy import Counter, Missing, Refused, nvml
-from siderostat.workloads.base import Step
+from siderostat.workloads.base import HOST_KERNELS, Step
 
 _HELD_DOWN = frozenset({  # reasons of NVML's that are the device's own, not a setting of the user's
     "sw_power_cap", "hw_slowdown", "sw_thermal_slowdown", "hw_thermal_slowdown", "hw_power_brake_slowdown",
@@ -69,6 +69,10 @@ class Cuda(DeviceAdapter):
     def may_be_here(cls) -> bool:
         """See :meth:`DeviceAdapter.may_be_here`."""
         return any(Path(node).exists() for node in ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd"))
+
+    def lacks(self, framework: str) -> Mapping[str, str]:
+        """See :meth:`DeviceAdapter.lacks`."""
+        return {HOST_KERNELS: "use a variant that is written in PyTorch alone, such as real"}
 
     def describe(self) -> Dict[str, Any]:
         """See :meth:`DeviceAdapter.describe`. Starts nothing on the GPU."""

@@ -21,6 +21,7 @@ _COMPILERS = {  # what neither compiler for IPUs has -> what to do instead
     features.COMPLEX: "split them into real and imaginary parts",
     features.DECOMPOSITIONS: "use a variant that writes them out",
     features.FOURIER: "use a variant that writes them as matrix products",
+    features.HOST_KERNELS: "use a variant that is written in the framework alone",
     features.DYNAMIC_SHAPES: "use a variant with fixed shapes",
 }
 _POPTORCH = {

@@ -24,7 +24,7 @@ from siderostat.devices.sim.opgraph import OpGraph
 from siderostat.devices.sim.spec import Spec
 from siderostat.devices.sim.trace import trace
 from siderostat.record import EnergyStatus, Provenance
-from siderostat.workloads.base import Feed, Phase, Step
+from siderostat.workloads.base import HOST_KERNELS, Feed, Phase, Step
 
 DEFAULT_CHIP = "graphcore-gc2"
 CHIP_COUNTS = ("1", "2", "4")
@@ -84,6 +84,10 @@ class Sim(DeviceAdapter):
         if self.machine.chip_count > 1 and chip.get("link_bytes_per_s") is None:
             raise ValueError(f"chips={self.machine.chip_count} needs link_bytes_per_s, which {chip.name} does not tell")
         self._cpu = Cpu("", {})
+
+    def lacks(self, framework: str) -> Mapping[str, str]:
+        """See :meth:`DeviceAdapter.lacks`. What is no operation of the framework's cannot be traced."""
+        return {HOST_KERNELS: "use a variant that is written in PyTorch alone, such as real"}
 
     def describe(self) -> Dict[str, Any]:
         """See :meth:`DeviceAdapter.describe`."""

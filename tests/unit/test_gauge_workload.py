@@ -7,7 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from siderostat import workloads
+from siderostat import devices, workloads
+from siderostat.devices.base import Unsupported
 from siderostat.workloads.base import COMPLEX, BadInput, Spec, WrongResult
 from siderostat.workloads.gauge_flow import coupling, group, lattice, native
 
@@ -165,3 +166,24 @@ def test_a_batch_of_any_size_fits_the_kernel():
                 found.append(flow(inputs))
         assert (found[0][0] - found[1][0]).abs().max() < 1e-12
         assert (found[0][1] - found[1][1]).abs().max() < 1e-10
+
+
+@pytest.mark.parametrize("variant", ["real", "fused"])
+def test_in_double_precision_a_formulation_gives_what_the_reference_gives(variant):
+    from siderostat.devices.cpu.torch import program
+
+    found = []
+    for name in (variant, "complex"):
+        made = program(WORKLOAD.build(dataclasses.replace(SPEC, variant=name)), "fp64", False)
+        made.run(1)
+        found.append(made.outputs())
+    for ours, theirs in zip(*found, strict=True):
+        assert ours.dtype == theirs.dtype == np.float64
+        assert np.abs(ours - theirs).max() < 1e-6 * max(1.0, np.abs(theirs).max())
+
+
+@pytest.mark.parametrize("device", ["cuda", "sim:graphcore-gc2", "ipu"])
+def test_a_device_that_cannot_run_the_kernel_refuses_in_a_sentence(device):
+    needs = WORKLOAD.needs(dataclasses.replace(SPEC, variant="fused"))
+    with pytest.raises(Unsupported, match="a kernel for the host's processor"):
+        devices.load(device).require(needs, "torch")

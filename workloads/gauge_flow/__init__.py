@@ -10,6 +10,7 @@ import numpy as np
 from siderostat.workloads.base import (
     COMPLEX,
     DECOMPOSITIONS,
+    HOST_KERNELS,
     BadInput,
     Feed,
     Option,
@@ -60,6 +61,7 @@ class GaugeFlow(Workload):
     item = "gauge configuration"
     modes = ("evaluate", "inverse", "train")
     frameworks = ("torch",)
+    precisions = ("fp32", "fp64")
     variants: ClassVar[Mapping[str, Mapping[str, Size]]] = {
         "real": _SIZES,
         "complex": _SIZES,
@@ -74,8 +76,8 @@ class GaugeFlow(Workload):
     reference = "Abbott et al. (2025), Progress in Normalizing Flows for 4d Gauge Theories, arXiv:2502.00263"
 
     def needs(self, spec: Spec) -> Tuple[str, ...]:
-        """Return what the complex formulation cannot do without; the others need nothing special."""
-        return (COMPLEX, DECOMPOSITIONS) if spec.variant == "complex" else ()
+        """Return what a formulation cannot do without; ``real`` needs nothing special."""
+        return {"complex": (COMPLEX, DECOMPOSITIONS), "fused": (HOST_KERNELS,)}.get(spec.variant, ())
 
     def flops_per_item(self, spec: Spec) -> Optional[float]:
         """Return operations per configuration, matrix products and their mixing in the staple networks and loops only.
