@@ -187,3 +187,10 @@ def test_a_device_that_cannot_run_the_kernel_refuses_in_a_sentence(device):
     needs = WORKLOAD.needs(dataclasses.replace(SPEC, variant="fused"))
     with pytest.raises(Unsupported, match="a kernel for the host's processor"):
         devices.load(device).require(needs, "torch")
+
+
+def test_the_kernel_leaves_subnormal_numbers_as_they_are():
+    made = WORKLOAD.build(dataclasses.replace(SPEC, variant="fused"))
+    (phase,) = made.phases
+    phase.model(*map(torch.from_numpy, phase.feed.next()))
+    assert np.float64(5e-324) / 1.0 > 0 and np.float64(1e-308) * 0.1 > 0
