@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from siderostat.record import ENOUGH_UPDATES, Cell, Energy, EnergyStatus, EnergyWindow, Provenance, Record, Status
-from siderostat.stats import CONFIDENCE, Estimate, counted, measured_bursts
+from siderostat.stats import CONFIDENCE, DIRECTNESS, Estimate, counted, measured_bursts
 
 LEAST_WINDOWS = 5
 CALIBRATION = (
@@ -24,7 +24,6 @@ CALIBRATION = (
 BAND = 2.0  # an estimate from activity and a nameplate is right within this factor
 PROCUREMENT_S = 60.0  # shortest window that MLPerf Power accepts
 GOOD = (EnergyStatus.OK, EnergyStatus.INDICATIVE)
-DIRECTNESS = (Provenance.MEASURED, Provenance.ESTIMATED, Provenance.EMULATED, Provenance.MODELLED, None)
 DEVICE_SCOPES = frozenset({"gpu_board", "cpu_package", "ipu_reported"})
 """What a vendor's own meter takes for the whole of a device. They enclose different things (a board has its memory and
 voltage regulators, a package has neither), so two of them can be set side by side only with a word on that."""
@@ -167,7 +166,7 @@ def best(figures: Iterable[PerItem]) -> PerItem | None:
     """Return the figure to show where there is room for one: known before not known, then the most direct."""
     return min(
         figures,
-        key=lambda p: (p.joules_per_item is None, DIRECTNESS.index(p.provenance), p.u95 is None),
+        key=lambda p: (p.joules_per_item is None, (*DIRECTNESS, None).index(p.provenance), p.u95 is None),
         default=None,
     )
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 FAULTY = Path(__file__).parent / "data" / "faulty.py"
+SMALL_NET = Path(__file__).parent / "data" / "small_net.py"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -24,6 +25,12 @@ def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def faulty() -> Callable[[str], str]:
     """Name of a workload of ``data/faulty.py``."""
     return lambda name: f"{FAULTY}:{name}"
+
+
+@pytest.fixture
+def net() -> str:
+    """Name of a workload of one dense layer, to be traced."""
+    return f"{SMALL_NET}:Small"
 
 
 @pytest.fixture

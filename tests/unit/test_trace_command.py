@@ -16,41 +16,6 @@ from siderostat.record import Cell
 from siderostat.reports import trace as page
 from siderostat.tracing import Roof, Trace
 
-NET = """
-import numpy as np
-from siderostat.workloads.base import Feed, Phase, Size, Step, Workload
-
-
-class Small(Workload):
-    title = "Small"
-    item = "vector"
-    modes = ("infer", "guess")
-    frameworks = ("torch", "numpy")
-    variants = {"plain": {"tiny": Size(45, 45)}}
-    batches = (4,)
-
-    def build(self, spec):
-        import torch
-
-        class Guesses(torch.nn.Linear):
-            def forward(self, x):
-                return super().forward(x) if x.sum() > 0 else x
-
-        layer = (Guesses if spec.mode == "guess" else torch.nn.Linear)(8, 5)
-        feed = Feed([np.zeros((16, 8), np.float32)], spec.batch, 0)
-        return Step(spec.framework, [Phase(layer, feed)], spec.batch)
-
-    def check(self, spec, outputs):
-        return {}
-"""
-
-
-@pytest.fixture
-def net(tmp_path):
-    path = tmp_path / "net.py"
-    path.write_text(NET)
-    return f"{path}:Small"
-
 
 def spec(number, *shape):
     return TensorSpec(number, shape, "float32", 4)

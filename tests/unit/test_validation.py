@@ -22,33 +22,6 @@ from siderostat.record import CAPACITY, Attempt, Burst, Cell, Provenance, Record
 from siderostat.reports import validation as page
 from siderostat.stats import Estimate
 
-NET = """
-import numpy as np
-from siderostat.workloads.base import Feed, Phase, Size, Step, Workload
-
-
-class Small(Workload):
-    title = "Small"
-    item = "vector"
-    modes = ("infer", "guess")
-    frameworks = ("torch", "numpy")
-    variants = {"plain": {"tiny": Size(45, 45)}}
-    batches = (4,)
-
-    def build(self, spec):
-        import torch
-
-        class Guesses(torch.nn.Linear):
-            def forward(self, x):
-                return super().forward(x) if x.sum() > 0 else x
-
-        layer = (Guesses if spec.mode == "guess" else torch.nn.Linear)(8, 5)
-        feed = Feed([np.zeros((16, 8), np.float32)], spec.batch, 0)
-        return Step(spec.framework, [Phase(layer, feed)], spec.batch)
-
-    def check(self, spec, outputs):
-        return {}
-"""
 CHIP = """
 title = "A chip for tests"
 kind = "kernel-hbm"
@@ -60,12 +33,6 @@ host_bytes_per_s = 1e10
 """
 BAND = {"p2_5": 0.5, "p16": 0.8, "p50": 1.0, "p84": 1.25, "p97_5": 2.0}
 ONE = Draws(1)
-
-
-@pytest.fixture
-def net(tmp_path):
-    (tmp_path / "net.py").write_text(NET)
-    return f"{tmp_path}/net.py:Small"
 
 
 @pytest.fixture
