@@ -41,6 +41,10 @@ def host_memory(error: BaseException) -> Optional[DeviceRefusal]:
             words = text.rpartition("you tried to allocate ")[2].split()
             need = int(words[0]) if words and words[0].isdigit() else None
             return OutOfCapacity("the host's memory, or the worker's share of it, is used up", Reason.OOM_HOST, need)
+        # oneDNN says no more where its scratch memory cannot be had; what it cannot do it calls a primitive descriptor.
+        if isinstance(one, RuntimeError) and text.strip() == "could not create a primitive":
+            text = "oneDNN could not create a primitive, as when the host's memory, or the worker's share, is used up"
+            return OutOfCapacity(text, Reason.OOM_HOST)
     return None
 
 

@@ -83,6 +83,8 @@ def test_out_of_memory_is_told_from_other_errors():
     refusal = device.refusal(RuntimeError(torch_words))
     assert (refusal.reason, refusal.need_bytes) == (Reason.OOM_HOST, 4096)
     assert device.refusal(MemoryError()).reason is Reason.OOM_HOST
+    assert device.refusal(RuntimeError("could not create a primitive")).reason is Reason.OOM_HOST
+    assert device.refusal(RuntimeError("could not create a primitive descriptor for a convolution")) is None
     assert device.refusal(RuntimeError("shapes do not match")) is None
 
     class ResourceExhaustedError(Exception):
