@@ -42,7 +42,7 @@ def work(run: OpenRun, environment: str, observer: Observer, retry: bool = False
     Raises:
         StorageFull: if a record cannot be stored.
     """
-    with Workshop(run.folder / "logs", run.plan.pythons) as workshop:
+    with Workshop(run.folder / "logs", run.plan.pythons, run.plan.codes) as workshop:
         try:
             _Campaign(run, workshop, environment, observer).go(retry)
         except OSError as error:

@@ -21,8 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from siderostat.record import Reason, Status
+from siderostat.record import Code, Reason, Status
 
+_HERE = Code()
 _LOG_TAIL_BYTES = 4096
 _LEAVE_S = 5.0  # how long a worker may take to end once it has closed its socket
 _OUT_OF_MEMORY_WORDS = (
@@ -62,13 +63,8 @@ class Process(Protocol):
 class ColdProcess:
     """A fresh interpreter."""
 
-    def __init__(self, python: str, fd: int, log: Path) -> None:
-        with log.open("ab") as sink:
-            self._popen = subprocess.Popen(
-                [python, "-m", "siderostat.worker", str(fd), str(os.getpid())],
-                stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, pass_fds=[fd], start_new_session=True,
-                env=_environment(),
-            )  # fmt: skip
+    def __init__(self, code: Code, fd: int, log: Path) -> None:
+        self._popen = _start(code, ["siderostat.worker", str(fd), str(os.getpid())], fd, log)
         self.pid = self._popen.pid
         self._end: End | None = None
 
@@ -87,9 +83,10 @@ class ForkServer:
     Several threads may wait for workers at a time: while inputs are made, each core has a thread that asks.
     """
 
-    def __init__(self, modules: Sequence[str], log: Path) -> None:
+    def __init__(self, modules: Sequence[str], log: Path, code: Code = _HERE) -> None:
         self._modules = list(modules)
         self._log = log
+        self._code = code
         self._popen: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._lines: Iterator[str] = iter(())
@@ -99,12 +96,9 @@ class ForkServer:
     def start(self) -> None:
         """Start the server and wait until it has imported its modules."""
         self._control, theirs = socket.socketpair()
-        with theirs, self._log.open("ab") as sink:
-            self._popen = subprocess.Popen(
-                [sys.executable, "-m", "siderostat.forkserver", str(theirs.fileno()), str(os.getpid()), *self._modules],
-                stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, pass_fds=[theirs.fileno()], start_new_session=True,
-                env=_environment(),
-            )  # fmt: skip
+        with theirs:
+            words = ["siderostat.forkserver", str(theirs.fileno()), str(os.getpid()), *self._modules]
+            self._popen = _start(self._code, words, theirs.fileno(), self._log)
         self._lines = iter(self._control.makefile("r", encoding="utf-8"))
         self._read()
 
@@ -175,19 +169,17 @@ class Child:
     Args:
         log: file that the worker's own output is appended to.
         server: fork from it (``warm``); None starts a fresh interpreter (``cold``).
-        python: the interpreter of a cold start.
+        code: that a fresh interpreter runs; a forked worker has that of its server.
     """
 
-    def __init__(self, log: Path, server: ForkServer | None = None, python: str = sys.executable) -> None:
+    def __init__(self, log: Path, server: ForkServer | None = None, code: Code = _HERE) -> None:
         self.log = log
         self._log_start = log.stat().st_size if log.exists() else 0
         self._oom_kills = _oom_kills()
         self._socket, theirs = socket.socketpair()
         with theirs:
             self.process: Process = (
-                ColdProcess(python, theirs.fileno(), log)
-                if server is None
-                else WarmProcess(server, theirs.fileno(), log)
+                ColdProcess(code, theirs.fileno(), log) if server is None else WarmProcess(server, theirs.fileno(), log)
             )
         self._left = b""
 
@@ -261,27 +253,41 @@ class Child:
                 os.kill(self.process.pid, signal.SIGKILL)
 
 
-def ask_once(request: dict[str, Any], timeout_s: float, python: str = sys.executable) -> dict[str, Any]:
+def ask_once(request: dict[str, Any], timeout_s: float, code: Code = _HERE) -> dict[str, Any]:
     """Ask a short-lived worker, so that no context or thread of a device stays here.
 
     Raises:
         Lost: if it cannot answer.
     """
     with tempfile.TemporaryDirectory() as folder:
-        child = Child(Path(folder) / "ask.log", python=python)
+        child = Child(Path(folder) / "ask.log", code=code)
         try:
             return child.ask(request, timeout_s)
         finally:
             child.end()
 
 
-def _environment() -> dict[str, str]:
+def _start(code: Code, words: Sequence[str], fd: int, log: Path) -> subprocess.Popen[bytes]:
+    """Start a module with its arguments in an interpreter of its own, which inherits one descriptor."""
+    with log.open("ab") as sink:
+        return subprocess.Popen(
+            [code.python or sys.executable, "-m", *words],
+            stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, pass_fds=[fd], start_new_session=True,
+            env=_environment(code), cwd=code.folder or None,
+        )  # fmt: skip
+
+
+def _environment(code: Code) -> dict[str, str]:
     """Return the environment of a worker.
 
     The current folder, where a random.py may lie, is not on its path. Its tf.keras is the Keras 2 that TensorFlow
     Probability is made of.
     """
-    return {"TF_USE_LEGACY_KERAS": "1", **os.environ, "PYTHONSAFEPATH": "1"}
+    environment = {"TF_USE_LEGACY_KERAS": "1", **os.environ, "PYTHONSAFEPATH": "1"}
+    if code.path:
+        inherited = os.environ.get("PYTHONPATH")
+        environment["PYTHONPATH"] = os.pathsep.join([*code.path, *([inherited] if inherited else [])])
+    return environment
 
 
 def _maxrss_bytes(maxrss: int) -> int:

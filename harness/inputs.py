@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import queue
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from siderostat.record import Attempt, Cell
 
 def key(cell: Cell) -> str:
     """Return what cells that read the same inputs have in common."""
-    return repr((cell.workload, cell.size, sorted(cell.options.items())))
+    return repr((cell.code, cell.workload, cell.size, sorted(cell.options.items())))
 
 
 def make(attempt: Attempt, start: Callable[[Attempt], Child], progress: Callable[[int, int], None]) -> None:
@@ -28,7 +27,7 @@ def make(attempt: Attempt, start: Callable[[Attempt], Child], progress: Callable
     Raises:
         Lost: if a part cannot be made.
     """
-    request = {"attempt": dataclasses.asdict(attempt)}
+    request = {"attempt": attempt.to_dict()}
     timeout_s = attempt.protocol.timeout_s
     children = [start(attempt)]
     try:

@@ -11,7 +11,7 @@ from typing import Any
 
 from siderostat import devices
 from siderostat.errors import NewerSchema
-from siderostat.record import CAPACITY, QUALITY, THROUGHPUT, TIME_TO_QUALITY, Attempt, Cell, Protocol
+from siderostat.record import CAPACITY, QUALITY, THROUGHPUT, TIME_TO_QUALITY, Attempt, Cell, Code, Protocol
 
 SCHEMA = 1
 
@@ -55,6 +55,7 @@ class Plan:
     groups: Sequence[Sequence[Attempt]]
     budget_s: float | None = None
     pythons: Mapping[str, str] = field(default_factory=dict)  # kind of device -> interpreter of its workers
+    codes: Mapping[str, Code] = field(default_factory=dict)  # name of a revision -> where it is
 
     def attempts(self) -> list[Attempt]:
         """Return every attempt, in order."""
@@ -77,6 +78,7 @@ class Plan:
             raise NewerSchema(f"{where} has schema {data['schema']}; this siderostat reads up to {SCHEMA}: upgrade it")
         values = {k: v for k, v in data.items() if k != "schema"}
         values["groups"] = [[Attempt.from_dict(a) for a in group] for group in values["groups"]]
+        values["codes"] = {name: Code.from_dict(code) for name, code in values.get("codes", {}).items()}
         if values["grade"] not in GRADES:
             raise ValueError(f"no grade {values['grade']!r}")
         return cls(**values)
@@ -91,7 +93,7 @@ class Plan:
             data["protocol"].pop("memory_bytes")
             return data
 
-        return self.grade, dict(self.pythons), [[stripped(a) for a in group] for group in self.groups]
+        return self.grade, dict(self.pythons), dict(self.codes), [[stripped(a) for a in group] for group in self.groups]
 
 
 def rounds(cell: Cell, grade: Grade) -> int:
@@ -117,6 +119,7 @@ def make(
     protocol: Protocol,
     budget_s: float | None = None,
     pythons: Mapping[str, str] | None = None,
+    codes: Mapping[str, Code] | None = None,
 ) -> Plan:
     """Lay out every round of every group: the rounds outside, the groups shuffled within each.
 
@@ -131,6 +134,7 @@ def make(
         protocol: how a process measures where its device asks for no more; the memory is shared out within a group.
         budget_s: when to start nothing new.
         pythons: kind of device -> interpreter of its workers.
+        codes: name of a revision of the code -> where it is.
     """
     pythons = pythons or {}
     shuffle = random.Random(seed)
@@ -139,7 +143,7 @@ def make(
         due = [group for group in groups if number < max(rounds(cell, grade) for cell in group)]
         for group in sorted(shuffle.sample(due, len(due)), key=lambda g: _ORDER.index(g[0].measure)):
             laid.append([_attempt(cell, group, number, seed, grade, protocol, pythons) for cell in group])
-    return Plan(name, grade.name, seed, laid, budget_s, dict(pythons))
+    return Plan(name, grade.name, seed, laid, budget_s, dict(pythons), dict(codes or {}))
 
 
 _ORDER = (THROUGHPUT, QUALITY, TIME_TO_QUALITY, CAPACITY)

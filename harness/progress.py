@@ -20,6 +20,7 @@ def cell_label(cell: Cell) -> str:
         return f"{cell.device} idle"
     precision = "" if cell.precision == "fp32" else f" {cell.precision}"
     words = f"{cell.workload} {cell.variant} {cell.mode} {cell.framework} {cell.device}{precision} batch {cell.batch}"
+    words += f" ({cell.code})" if cell.code else ""
     return words if cell.measure == THROUGHPUT else f"{cell.measure} of {words}"
 
 

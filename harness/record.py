@@ -16,7 +16,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 SCHEMA = 1
 
@@ -112,14 +112,37 @@ class Cell:
     devices: int = 1
     options: Mapping[str, Any] = field(default_factory=dict)
     measure: str = THROUGHPUT
+    code: str = ""  # which of several revisions of the code computes, by the name that the plan has for it
 
     def key(self) -> str:
         """Sixteen hex digits, the same wherever and whenever they are computed."""
         data = dataclasses.asdict(self)
         if self.measure == THROUGHPUT:  # as it was before there was anything else to measure
             del data["measure"]
+        if not self.code:
+            del data["code"]
         text = json.dumps(data, sort_keys=True, separators=(",", ":"))
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+@dataclass(frozen=True)
+class Code:
+    """Where workers find the code that they run.
+
+    Attributes:
+        folder: that they work in, and look for a workload's file in; empty: the driver's.
+        path: of folders that come before the interpreter's own packages.
+        python: the interpreter; empty: the driver's.
+    """
+
+    folder: str = ""
+    path: Tuple[str, ...] = ()
+    python: str = ""
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Code:
+        """Rebuild it from its JSON form."""
+        return cls(data["folder"], tuple(data["path"]), data["python"])
 
 
 @dataclass(frozen=True)
@@ -137,6 +160,12 @@ class Attempt:
     def key(self) -> str:
         """The cell's key, the round and the repeat."""
         return f"{self.cell.key()}-{self.round}" + (f".{self.repeat}" if self.repeat else "")
+
+    def to_dict(self) -> Dict[str, Any]:
+        """Return the JSON form for a worker, which need not know whose code it runs: an older one could not."""
+        data = dataclasses.asdict(self)
+        del data["cell"]["code"]
+        return data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Attempt:

@@ -76,7 +76,7 @@ class Measurement:
             self._child = start(self.attempt)
         except Lost as lost:
             self._lost = lost
-        self.head = self._ask({"do": "prepare", "attempt": dataclasses.asdict(self.attempt)}) or {}
+        self.head = self._ask({"do": "prepare", "attempt": self.attempt.to_dict()}) or {}
         self._energy = [{**meter, "windows": []} for meter in self.head.get("energy", [])]
 
     @property

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
 from siderostat.child import Child, ForkServer, Lost
-from siderostat.record import Attempt, Reason, Status
+from siderostat.record import Attempt, Code, Reason, Status
 
 _PRELOAD: Mapping[str, Sequence[str]] = {
     # The first optimiser imports torch._dynamo, which takes over a second: the server does it once for all.
@@ -20,17 +20,19 @@ _PRELOAD: Mapping[str, Sequence[str]] = {
 
 
 class Workshop:
-    """One fork server per framework, started when the first warm worker is wanted.
+    """One fork server per framework and revision of the code, started when the first warm worker is wanted.
 
     Args:
         logs: folder that workers and servers write to.
         pythons: kind of device -> interpreter of its workers.
+        codes: name of a revision of the code -> where it is.
     """
 
-    def __init__(self, logs: Path, pythons: Mapping[str, str]) -> None:
-        self._logs = logs
+    def __init__(self, logs: Path, pythons: Mapping[str, str], codes: Mapping[str, Code] | None = None) -> None:
+        self._logs = logs.absolute()  # a server may work in another folder
         self._pythons = pythons
-        self._servers: dict[str, ForkServer] = {}
+        self._codes = codes or {}
+        self._servers: dict[tuple[str, str], ForkServer] = {}
 
     def __enter__(self) -> Workshop:
         return self
@@ -49,16 +51,24 @@ class Workshop:
         """
         path = self._logs / f"{log or attempt.key()}.log"
         if attempt.start == "warm":
-            return Child(path, server=self._server(attempt.cell.framework))
-        python = self._pythons.get(attempt.cell.device.partition(":")[0], sys.executable)
+            return Child(path, server=self._server(attempt.cell.framework, attempt.cell.code))
+        code = self._code(attempt)
         try:
-            return Child(path, python=python)
+            return Child(path, code=code)
         except (FileNotFoundError, PermissionError):
-            text = f"there is no interpreter {python}; correct 'python' under [devices] in the sweep file"
+            text = f"there is no interpreter {code.python}; correct 'python' under [devices] in the sweep file"
             raise Lost(Status.UNAVAILABLE, Reason.NO_DEVICE, text) from None
 
-    def _server(self, framework: str) -> ForkServer:
-        if framework not in self._servers:
-            log = self._logs / f"forkserver-{framework}.log"
-            self._servers[framework] = ForkServer(_PRELOAD.get(framework, (framework,)), log)
-        return self._servers[framework]
+    def _code(self, attempt: Attempt) -> Code:
+        """Return what a fresh interpreter runs: a device's own interpreter comes before that of the revision."""
+        code = self._codes.get(attempt.cell.code, Code())
+        python = self._pythons.get(attempt.cell.device.partition(":")[0])
+        return dataclasses.replace(code, python=python) if python else code
+
+    def _server(self, framework: str, code: str) -> ForkServer:
+        key = (framework, code)
+        if key not in self._servers:
+            log = self._logs / f"forkserver-{'-'.join(filter(None, key))}.log"
+            modules = _PRELOAD.get(framework, (framework,))
+            self._servers[key] = ForkServer(modules, log, self._codes.get(code, Code()))
+        return self._servers[key]

@@ -149,6 +149,7 @@ def traits(row: Row) -> dict[str, str]:
         "precision": row.precision,
         "size": row.size,
         "options": options(row),
+        "code": row.code,
     }
 
 

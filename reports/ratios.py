@@ -75,7 +75,7 @@ def _sides(compared: Sequence[Compared], unknown: Sequence[Unknown]) -> list[tup
 
 
 def _order(side: Row, ratio: Ratio) -> tuple[Any, ...]:
-    traits = (*side.set_key, side.framework, side.device, side.devices, side.precision, side.size)
+    traits = (*side.set_key, side.framework, side.device, side.devices, side.precision, side.size, side.code)
     return *traits, str(sorted(side.options.items())), ratio.kind == BEST, side.batch
 
 

@@ -50,6 +50,7 @@ class Row:
     size: str
     batch: int
     options: dict[str, Any]
+    code: str
     item: str
     provenance: str | None
     clock: str | None
@@ -153,6 +154,7 @@ def row(case: Case, grade: str = "", run: str = "", idle: Iterable[Record] = ())
         size=cell.size,
         batch=cell.batch,
         options=dict(cell.options),
+        code=cell.code,
         item=next((r.item for r in [*ok, *case.records] if r.item), ""),
         provenance=provenance.value if provenance else None,
         clock=next((r.clock for r in ok if r.clock), None),
@@ -196,7 +198,7 @@ def ordered(table: Iterable[Row]) -> list[Row]:
     return sorted(
         table,
         key=lambda r: (
-            *(*r.set_key, r.run, r.framework, r.device, r.devices, r.precision, r.size),
+            *(*r.set_key, r.run, r.framework, r.device, r.devices, r.precision, r.size, r.code),
             *(sorted((k, str(v)) for k, v in r.options.items()), r.batch),
         ),
     )

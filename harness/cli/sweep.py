@@ -13,7 +13,7 @@ from siderostat import config, devices, plan, provenance
 from siderostat.child import Lost, ask_once
 from siderostat.errors import BadValue
 from siderostat.plan import GRADES, Plan
-from siderostat.record import CAPACITY, QUALITY, THROUGHPUT, TIME_TO_QUALITY, Cell, Protocol, Status
+from siderostat.record import CAPACITY, QUALITY, THROUGHPUT, TIME_TO_QUALITY, Cell, Code, Protocol, Status
 
 _IPU_MODEL = "sim:graphcore-gc2"  # the chip of the paper, put in the place of an IPU that is not here
 _ASK_S = 60.0
@@ -63,7 +63,7 @@ def _with_ipu(groups: list[list[Cell]], pythons: Mapping[str, str]) -> list[list
     instead = {}
     for device in sorted(named):
         try:
-            ask_once({"do": "describe", "device": device}, _ASK_S, pythons.get("ipu", sys.executable))
+            ask_once({"do": "describe", "device": device}, _ASK_S, Code(python=pythons.get("ipu", "")))
         except Lost as lost:
             if lost.status is not Status.UNAVAILABLE or "emulator" in devices.split(device)[2]:
                 continue  # the cells will say it

@@ -16,7 +16,7 @@ from tests.records import cell, failed, judged, ok
 
 SCHEMA = json.loads((Path(record.__file__).parent / "schema" / "record-1.json").read_text())
 SINCE_THE_FIRST_SAMPLES = {  # absent from records that were written before they were thought of
-    *("quality", "measure", "energy", "group", "reference", "lead_s", "nameplate_w", "model"),
+    *("quality", "measure", "energy", "group", "reference", "lead_s", "nameplate_w", "model", "code"),
     *("started_at", "device_s", "sensors"),
 }
 SAMPLES = Path(__file__).parents[1] / "data" / "schema-1.jsonl"

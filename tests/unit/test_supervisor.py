@@ -145,7 +145,7 @@ def test_nothing_of_a_worker_stays(workshop):
 
 def test_a_fork_server_that_was_killed_is_started_again(workshop):
     measure(workshop, mock())
-    os.kill(workshop._servers["numpy"]._popen.pid, 9)
+    os.kill(workshop._servers["numpy", ""]._popen.pid, 9)
     time.sleep(0.2)
     (record,) = measure(workshop, mock())
     assert record.status is Status.OK
