@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 import warnings
-from typing import Any, Collection, Dict, Iterator, List, Mapping, Tuple, Type
+from typing import Any, Collection, Dict, Iterator, List, Mapping, Type
 
 from siderostat.devices.base import DeviceAdapter, Program, Unavailable
 from siderostat.workloads.base import Step
+from siderostat.workloads.entry_points import offers
 
 GROUP = "siderostat.devices"
 
 
 def kinds(built_in: Collection[str]) -> List[str]:
     """Return the kinds of device that packages bring, those aside that siderostat has itself."""
-    found = _offers()
+    found = offers(GROUP)
     for kind in sorted(set(found) & set(built_in)):
         packages = " and ".join(package for package, _ in found[kind])
         warnings.warn(
@@ -35,7 +35,7 @@ def adapter(kind: str) -> Type[DeviceAdapter]:
     Raises:
         LookupError: if no package brings that kind.
     """
-    offered = _offers().get(kind, [])
+    offered = offers(GROUP).get(kind, [])
     if not offered:
         raise LookupError(f"there is no device {kind!r}")
     if len(offered) > 1:
@@ -50,24 +50,6 @@ def adapter(kind: str) -> Type[DeviceAdapter]:
     if not (isinstance(found, type) and issubclass(found, DeviceAdapter)):
         reason = f"{entry.value} is no subclass of siderostat.devices.base.DeviceAdapter"
         return _unusable(kind, f"the device {kind!r} of the package {package} cannot be used: {reason}")
-    return found
-
-
-@functools.lru_cache(maxsize=None)
-def _offers() -> Dict[str, List[Tuple[str, Any]]]:
-    """Return for each kind the packages that bring it, and their entry points; read once in a process."""
-    import importlib.metadata  # not above: a worker that needs no other package's device need not wait for it
-
-    found: Dict[str, List[Tuple[str, Any]]] = {}
-    packages = set()
-    for distribution in importlib.metadata.distributions():
-        package = str(distribution.metadata["Name"])
-        if package in packages:  # a copy further down the path, hidden by the first
-            continue
-        packages.add(package)
-        for entry in distribution.entry_points:
-            if entry.group == GROUP:
-                found.setdefault(entry.name, []).append((package, entry))
     return found
 
 

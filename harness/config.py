@@ -387,7 +387,7 @@ def load_workload(name: str, where: str = "") -> Workload:
     try:
         return workloads.load(name)
     except LookupError as error:
-        if ".py:" in name:
+        if ".py:" in name or name in workloads.names():
             raise BadValue(f"{where}{error}") from None
         raise UnknownName("workload", name, workloads.names(), where) from None
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from siderostat import devices
-from siderostat.devices import plugins
 from siderostat.devices.base import Unavailable
 from siderostat.record import Status
 from siderostat.store import Run
+from siderostat.workloads.entry_points import offers
 from tests.conftest import command
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "examples" / "siderostat-pinned"
@@ -25,7 +25,7 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "examples" / "siderosta
 def package(tmp_path, monkeypatch):
     """Install a package made of one module and its entry points."""
     monkeypatch.syspath_prepend(str(tmp_path))
-    plugins._offers.cache_clear()
+    offers.cache_clear()
 
     installed = []
 
@@ -39,7 +39,7 @@ def package(tmp_path, monkeypatch):
         (folder / "entry_points.txt").write_text("\n".join(["[siderostat.devices]", *lines, ""]))
 
     yield install
-    plugins._offers.cache_clear()
+    offers.cache_clear()
     for name in installed:
         sys.modules.pop(name, None)
 
