@@ -10,9 +10,11 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 DONE = 0
+REGRESSION = 1
 USAGE = 2
 FINISHED_WITH_FAILURES = 3
 NOTHING_MEASURED = 4
+INCONCLUSIVE = 5
 INTERRUPTED = 130
 
 

@@ -11,17 +11,7 @@ from types import TracebackType
 from typing import TextIO
 
 from siderostat import forecast, stats
-from siderostat.record import CAPACITY, IDLE, THROUGHPUT, Attempt, Cell, Record, Status
-
-
-def cell_label(cell: Cell) -> str:
-    """Return a cell in a few words: ``galaxy-shape dnn train torch cpu batch 8``."""
-    if cell.measure == IDLE:
-        return f"{cell.device} idle"
-    precision = "" if cell.precision == "fp32" else f" {cell.precision}"
-    words = f"{cell.workload} {cell.variant} {cell.mode} {cell.framework} {cell.device}{precision} batch {cell.batch}"
-    words += f" ({cell.code})" if cell.code else ""
-    return words if cell.measure == THROUGHPUT else f"{cell.measure} of {words}"
+from siderostat.record import CAPACITY, IDLE, Attempt, Record, Status
 
 
 def judged(record: Record) -> str:
@@ -46,7 +36,7 @@ def duration(seconds: float) -> str:
 
 def described(record: Record) -> str:
     """Return what became of an attempt, in a line."""
-    what = f"{cell_label(record.attempt.cell)}, process {record.attempt.round + 1}: "
+    what = f"{record.attempt.cell.label()}, process {record.attempt.round + 1}: "
     if record.status is not Status.OK:
         return f"{what}{record.status.value} ({record.reason.value if record.reason else 'no reason'}): {record.detail}"
     if record.attempt.cell.measure == IDLE:
@@ -161,7 +151,7 @@ class Live:
 
     def started(self, group: Sequence[Attempt]) -> None:
         """See :class:`siderostat.campaign.Observer`."""
-        what = " | ".join(cell_label(a.cell) for a in group)
+        what = " | ".join((a.cell) for a in group)
         self._show(f"about {duration(self._clock.seconds_left())} left  {what}")
 
     def finished(self, record: Record) -> None:

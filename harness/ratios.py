@@ -14,8 +14,9 @@ import dataclasses
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 from siderostat import stats
@@ -27,6 +28,9 @@ MATCHED = "matched"
 BEST = "best"
 """Each side at the batch at which it handles most items per second."""
 CLOCKS_DIFFER = "clocks_differ"
+WALL_S: Callable[[Burst], Sequence[float]] = attrgetter("seconds")
+CPU_S: Callable[[Burst], Sequence[float]] = attrgetter("cpu_s")
+"""What of a burst's samples a ratio is taken of: the clock's time, or the processor's."""
 
 ByRound = Mapping[int, float]
 """Round of the plan -> logarithm of a time or of a ratio."""
@@ -173,13 +177,19 @@ def between(references: Sequence[Case], cases: Sequence[Case]) -> Comparison:
     return _compare(links, references, cases, None)
 
 
-def pairs(references: Iterable[Record], cells: Iterable[Record], disturbed: Collection[str]) -> list[Pair]:
+def pairs(
+    references: Iterable[Record],
+    cells: Iterable[Record],
+    disturbed: Collection[str],
+    clock: Callable[[Burst], Sequence[float]] = WALL_S,
+) -> list[Pair]:
     """Return one pair for each round: the first whose group was left alone, else the last.
 
     Args:
         references: records of the reference, in the order of measuring.
         cells: records of the cell that is compared.
         disturbed: the groups in which other work disturbed a process.
+        clock: ``WALL_S`` or ``CPU_S``.
     """
     partners = {r.group: r for r in references if r.group and _is_timed(r)}
     rounds: dict[int, Pair] = {}
@@ -188,7 +198,7 @@ def pairs(references: Iterable[Record], cells: Iterable[Record], disturbed: Coll
         if partner is None or not _is_timed(record):
             continue
         held = rounds.get(record.attempt.round)
-        d = pair_log_ratio(partner, record)
+        d = pair_log_ratio(partner, record, clock)
         if d is not None and (held is None or held.is_contended):
             rounds[record.attempt.round] = Pair(partner, record, record.group in disturbed, d)
     return [rounds[number] for number in sorted(rounds)]
@@ -199,9 +209,9 @@ def disturbed_groups(records: Iterable[Record]) -> frozenset[str]:
     return frozenset(r.group for r in records if r.group and stats.is_contended(r))
 
 
-def pair_log_ratio(reference: Record, cell: Record) -> float | None:
+def pair_log_ratio(reference: Record, cell: Record, clock: Callable[[Burst], Sequence[float]] = WALL_S) -> float | None:
     """Return the logarithm of the ratio of two processes measured in lock-step; None if they had no turn together."""
-    ours, theirs = _times_by_turn(cell), _times_by_turn(reference)
+    ours, theirs = _times_by_turn(cell, clock), _times_by_turn(reference, clock)
     turns = sorted(ours.keys() & theirs.keys())
     return log_ratio([theirs[t] for t in turns], [ours[t] for t in turns]) if turns else None
 
@@ -334,14 +344,11 @@ def _log_times(records: Sequence[Record]) -> ByRound:
     return {r.attempt.round: math.log(stats.process_seconds_per_item(r)) for r in records}
 
 
-def _times_by_turn(record: Record) -> dict[int, float]:
+def _times_by_turn(record: Record, clock: Callable[[Burst], Sequence[float]]) -> dict[int, float]:
     """Return the median time per item of each burst, in seconds."""
-    return {burst.turn: _seconds_per_item(burst, record) for burst in stats.measured_bursts(record)}
-
-
-def _seconds_per_item(burst: Burst, record: Record) -> float:
     assert record.items_per_step
-    return statistics.median(burst.seconds) / burst.block_steps / record.items_per_step
+    items = record.items_per_step
+    return {b.turn: statistics.median(clock(b)) / b.block_steps / items for b in stats.measured_bursts(record)}
 
 
 def _is_timed(record: Record) -> bool:

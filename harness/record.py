@@ -124,6 +124,15 @@ class Cell:
         text = json.dumps(data, sort_keys=True, separators=(",", ":"))
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
+    def label(self) -> str:
+        """Return a cell in a few words: ``galaxy-shape dnn train torch cpu batch 8``."""
+        if self.measure == IDLE:
+            return f"{self.device} idle"
+        words = [self.workload, self.variant, self.mode, self.framework, self.device]
+        words += [] if self.precision == "fp32" else [self.precision]
+        words += ["batch", str(self.batch)] + ([f"({self.code})"] if self.code else [])
+        return " ".join(words if self.measure == THROUGHPUT else [self.measure, "of", *words])
+
 
 @dataclass(frozen=True)
 class Code:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import tempfile
 from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -16,7 +15,7 @@ from siderostat.devices.sim.liveness import fuse, live_bytes
 from siderostat.devices.sim.opgraph import Op, OpGraph
 from siderostat.devices.sim.spec import SpecError
 from siderostat.errors import BadValue, NothingMeasured
-from siderostat.record import Attempt, Cell
+from siderostat.record import Attempt, Cell, Code
 
 _ASK_S = 900.0  # the inputs of a workload may have to be made first
 
@@ -125,17 +124,21 @@ class Trace:
         }
 
 
-def ask(cell: Cell) -> Trace:
+def ask(cell: Cell, code: Code | None = None) -> Trace:
     """Have a step traced in a process of its own, so that no framework is imported here.
+
+    Args:
+        cell: which step.
+        code: where the worker finds what it runs; None: here.
 
     Raises:
         NothingMeasured: if it cannot be traced; the text says why.
     """
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "trace.log"
-        child = Child(log)
+        child = Child(log, code=code or Code())
         try:
-            answer = child.ask({"do": "trace", "attempt": dataclasses.asdict(Attempt(cell, 0, 0))}, _ASK_S)
+            answer = child.ask({"do": "trace", "attempt": Attempt(cell, 0, 0).to_dict()}, _ASK_S)
         except Lost as lost:
             raise NothingMeasured(_without_log(lost.detail, log)) from None
         finally:

@@ -12,13 +12,16 @@ from types import FrameType
 
 import siderostat
 from siderostat import errors
+from siderostat.reproduce import PAPERS
 
 _EXIT_CODES = """\
 exit codes:
-  0    done (not fitting into memory, or not being supported, is a result)
+  0    done (not fitting into memory, or not being supported, is a result); of a gate: nothing is slower
+  1    a gate found a regression
   2    wrong usage, or a file that cannot be used
   3    finished, but cells crashed, timed out, failed or were invalid
-  4    nothing could be measured
+  4    nothing could be measured or compared
+  5    a gate with --strict could not exclude a regression
   130  interrupted; the message says how to resume
 """
 
@@ -36,6 +39,7 @@ def make() -> argparse.ArgumentParser:
     _add_plan(commands)
     _add_show(commands)
     _add_report(commands)
+    _add_gate(commands)
     _add_energy(commands)
     _add_trace(commands)
     _add_calibrate(commands)
@@ -176,6 +180,33 @@ def _add_report(commands: _Commands[argparse.ArgumentParser]) -> None:
     )
 
 
+def _add_gate(commands: _Commands[argparse.ArgumentParser]) -> None:
+    text = "say whether a change of the code made it slower: two revisions measured in lock-step"
+    parser = _add(commands, "gate", "gate", text)
+    _add_sweep_flags(parser)
+    sides = parser.add_argument_group("what is compared: revisions of the repository here, or two environments")
+    sides.add_argument("--base", metavar="REV", help="what the head is compared with, such as origin/main")
+    sides.add_argument("--head", metavar="REV", default="HEAD", help="default: HEAD; what is not committed is left out")
+    sides.add_argument(
+        "--base-python", metavar="PYTHON", help="interpreter of an environment that has the base installed"
+    )
+    sides.add_argument("--head-python", metavar="PYTHON", help="the same of the head")
+    rule = parser.add_argument_group("the verdict")
+    rule.add_argument("--floor", metavar="SHARE", default="5%", help="slowdown up to which nothing fails; default: 5%%")
+    rule.add_argument(
+        "--quick", action="store_true",
+        help="as many pairs as fit into --budget (default 5m), at most ten; says before what that can see",
+    )  # fmt: skip
+    rule.add_argument("--strict", action="store_true", help="exit with 5 where a regression cannot be excluded")
+    where = parser.add_argument_group("where to")
+    where.add_argument(
+        "-o", "--output", metavar="DIR", help="default: siderostat-gates/TIME; one that holds this gate is resumed"
+    )
+    where.add_argument("--identify", action="store_true", help="write the host's name in clear, not as a hash")
+    where.add_argument("--json", action="store_true", help="print the verdicts as JSON")
+    parser.set_defaults(retry=False)
+
+
 def _add_energy(commands: _Commands[argparse.ArgumentParser]) -> None:
     parser = _add(commands, "energy", "energy", "work with the energy of a run")
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
@@ -251,10 +282,14 @@ def _add_validate(commands: _Commands[argparse.ArgumentParser]) -> None:
 
 
 def _add_reproduce(commands: _Commands[argparse.ArgumentParser]) -> None:
-    text = "draw published figures anew: what was published, what the chip models say, and how far they are apart"
+    text = "make published results anew, and say how far what was published is missed; an interrupted one goes on"
     parser = _add(commands, "reproduce", "reproduce", text)
-    parser.add_argument("what", choices=("arcelin2021",), help="the paper")
+    papers = "; ".join(f"{name}: {paper.text}" for name, paper in PAPERS.items())
+    scales = "; ".join(f"{name}: {', '.join(paper.scales)}" for name, paper in PAPERS.items() if paper.scales)
+    parser.add_argument("what", metavar="PAPER", choices=tuple(PAPERS), help=papers)
     parser.add_argument("-o", "--output", metavar="DIR", help="folder to write to; default: siderostat-reproduce/PAPER")
+    parser.add_argument("--scale", metavar="SCALE", help=f"how much is computed, the default first ({scales})")
+    parser.add_argument("--seeds", type=int, metavar="N", help="how many times each training is repeated")
 
 
 def _add_list(commands: _Commands[argparse.ArgumentParser]) -> None:

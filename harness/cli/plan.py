@@ -12,7 +12,7 @@ from siderostat.cli.sweep import make_plan
 from siderostat.errors import DONE, RunFolderError
 from siderostat.files import write_atomically
 from siderostat.plan import GRADES, Plan
-from siderostat.progress import cell_label, duration
+from siderostat.progress import duration
 
 
 def main(arguments: argparse.Namespace, words: Sequence[str]) -> int:
@@ -33,7 +33,7 @@ def describe(plan: Plan, as_json: bool) -> int:
         return DONE
     grade = GRADES[plan.grade]
     attempts = plan.attempts()
-    counts = Counter(cell_label(a.cell) for a in attempts)
+    counts = Counter(a.cell.label() for a in attempts)
     at_most = "up to " if grade.target else ""
     print(
         f"{plan.name}: {at_most}{len(attempts)} processes over {len(counts)} cases, grade {grade.name} ({grade.note})"

@@ -60,7 +60,7 @@ def _compared(ratio: Ratio) -> str:
     flags = f" ({', '.join(ratio.flags)})" if ratio.flags else ""
     return (
         f"{_with_interval(ratio.estimate)} times as fast, {ratio.kind} batch, {how}{flags}: "
-        f"{progress.cell_label(ratio.cell)} against {progress.cell_label(ratio.reference)}"
+        f"{ratio.cell.label()} against {ratio.reference.label()}"
     )
 
 

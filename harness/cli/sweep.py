@@ -12,7 +12,7 @@ from typing import Any
 from siderostat import config, devices, plan, provenance
 from siderostat.child import Lost, ask_once
 from siderostat.errors import BadValue
-from siderostat.plan import GRADES, Plan
+from siderostat.plan import GRADES, Grade, Plan
 from siderostat.record import CAPACITY, QUALITY, THROUGHPUT, TIME_TO_QUALITY, Cell, Code, Protocol, Status
 
 _IPU_MODEL = "sim:graphcore-gc2"  # the chip of the paper, put in the place of an IPU that is not here
@@ -27,6 +27,19 @@ _FLAGS = (
 )  # fmt: skip
 
 
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What flags and sweep file ask for: the arguments of :func:`siderostat.plan.make`."""
+
+    groups: list[list[Cell]]
+    name: str
+    grade: Grade
+    seed: int
+    protocol: Protocol
+    budget_s: float | None
+    pythons: Mapping[str, str]
+
+
 def make_plan(arguments: argparse.Namespace) -> Plan:
     """Return the plan that flags and sweep file ask for.
 
@@ -36,6 +49,16 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
     if arguments.sweep and arguments.sweep.endswith(".json"):
         refuse_flags(arguments, f"{arguments.sweep} is a plan, which says all that is measured and how")
         return _stored_plan(arguments)
+    asked = ask_for(arguments)
+    return plan.make(asked.groups, asked.name, asked.grade, asked.seed, asked.protocol, asked.budget_s, asked.pythons)
+
+
+def ask_for(arguments: argparse.Namespace) -> Asked:
+    """Return what flags and sweep file ask for.
+
+    Raises:
+        UnknownName, BadValue: if a name or value cannot be used.
+    """
     sweep = config.read(Path(arguments.sweep)) if arguments.sweep else config.Sweep(name=arguments.workload or "tour")
     is_tour = not arguments.sweep and not arguments.workload
     sweep = dataclasses.replace(sweep, tables=_tables(arguments, sweep))
@@ -52,9 +75,8 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
         nameplate_w=_nameplate_w(arguments),
     )
     seed = sweep.seed if arguments.seed is None else arguments.seed
-    return plan.make(
-        _with_ipu(config.groups(sweep), sweep.pythons), sweep.name, grade, seed, protocol, budget_s, sweep.pythons
-    )
+    groups = _with_ipu(config.groups(sweep), sweep.pythons)
+    return Asked(groups, sweep.name, grade, seed, protocol, budget_s, sweep.pythons)
 
 
 def _with_ipu(groups: list[list[Cell]], pythons: Mapping[str, str]) -> list[list[Cell]]:

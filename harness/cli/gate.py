@@ -1,0 +1,241 @@
+"""``siderostat gate``."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from siderostat import forecast, plan, progress, provenance, revisions, tracing, verdicts
+from siderostat.cli.run import measure_into
+from siderostat.cli.sweep import Asked, ask_for
+from siderostat.errors import (
+    DONE,
+    FINISHED_WITH_FAILURES,
+    INCONCLUSIVE,
+    REGRESSION,
+    BadValue,
+    NothingMeasured,
+    RunFolderError,
+)
+from siderostat.files import write_atomically
+from siderostat.gate import FRESH_PAIRS, PAIRS, Verdict
+from siderostat.plan import GRADES, Plan
+from siderostat.record import THROUGHPUT, Cell, Code
+from siderostat.verdicts import BASE, HEAD, Outcome
+
+_FOLDER = Path("siderostat-gates")
+_QUICK_BUDGET_S = 300.0
+_LEAST_PAIRS = 3
+_SCATTER = (0.08, 0.13)  # of one pair, on shared machines: see docs/measuring.md
+_FIRST, _FRESH = "first", "fresh"
+_TRACED = ("torch", "tensorflow")
+_NOT_OF_A_GATE = ("grade", "compare", "quality", "to_quality", "find_capacity")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Sides:
+    """The two revisions.
+
+    Attributes:
+        codes: where the workers of each find it.
+        titles: what each is, for people.
+    """
+
+    codes: Mapping[str, Code]
+    titles: Mapping[str, str]
+
+
+def main(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+    """Measure two revisions in lock-step and say whether the head is slower.
+
+    Raises:
+        NothingMeasured: if not one series can be compared.
+        Interrupted: on SIGINT and SIGTERM.
+    """
+    folder = Path(arguments.output or _FOLDER / provenance.utc_now().replace(":", "-").removesuffix("Z"))
+    floor = _share(arguments.floor)
+    with _laid_out(arguments, folder) as sides:
+        asked = _asked(arguments, sides)
+        cells = _cells(asked, sides)
+        pairs, budget_s = _pairs(arguments, asked, cells, sides)
+        _announce(cells, pairs, sides, _plan(asked, cells, pairs, sides, budget_s))
+        first = measure_into(folder / _FIRST, _plan(asked, cells, pairs, sides, budget_s), arguments, words).records
+        suspects = verdicts.suspects(first, cells)
+        fresh = []
+        if suspects:
+            print(f"siderostat: {len(suspects)} of {len(cells)} series look slower: fresh pairs", file=sys.stderr)
+            again = dataclasses.replace(asked, seed=asked.seed + pairs)
+            more = _plan(again, suspects, FRESH_PAIRS, sides, budget_s)
+            fresh = measure_into(folder / _FRESH, more, arguments, words).records
+        traced, untraced = _trace(cells, sides)
+        series = verdicts.judge(cells, first, fresh, traced, floor)
+        outcome = Outcome(sides.titles[BASE], sides.titles[HEAD], tuple(series), floor, untraced)
+    return _conclude(outcome, folder, arguments)
+
+
+@contextmanager
+def _laid_out(arguments: argparse.Namespace, folder: Path) -> Iterator[_Sides]:
+    """Lay the two sides out; take down what was made for it, unless the gate was interrupted and may be resumed."""
+    if bool(arguments.base_python) != bool(arguments.head_python):
+        raise BadValue("two environments are compared by --base-python and --head-python together")
+    if arguments.base_python:
+        yield _environments(arguments.base_python, arguments.head_python)
+        return
+    if not arguments.base:
+        raise BadValue("say what the head is compared with: --base REV, such as --base origin/main")
+    root = revisions.repository(Path.cwd())
+    found = {BASE: revisions.find(root, arguments.base), HEAD: revisions.find(root, arguments.head)}
+    if revisions.has_changes(root) and arguments.head == "HEAD":
+        print("siderostat: what is not committed is not measured", file=sys.stderr)
+    codes = {side: revisions.lay_out(root, found[side], folder / side) for side in (BASE, HEAD)}
+    yield _Sides(codes, {side: f"{side} {found[side].short} ({found[side].title})" for side in (BASE, HEAD)})
+    for side in (BASE, HEAD):
+        revisions.take_down(root, folder / side)
+        shutil.rmtree(folder / side, ignore_errors=True)
+
+
+def _environments(base: str, head: str) -> _Sides:
+    pythons = {BASE: base, HEAD: head}
+    for side, python in pythons.items():
+        if shutil.which(python) is None:
+            raise BadValue(f"there is no interpreter {python}; correct --{side}-python")
+    absolute = {side: str(Path(shutil.which(python) or python).absolute()) for side, python in pythons.items()}
+    codes = {side: Code(python=python) for side, python in absolute.items()}
+    return _Sides(codes, {side: f"{side} {python}" for side, python in absolute.items()})
+
+
+def _asked(arguments: argparse.Namespace, sides: _Sides) -> Asked:
+    """Return what is measured: a workload's file of the repository is looked for in the head."""
+    if not arguments.sweep and not arguments.workload:
+        raise BadValue("say what is measured: a sweep file, or -w with names, or with path/to/file.py:Class")
+    for flag in _NOT_OF_A_GATE:
+        if getattr(arguments, flag):
+            raise BadValue(f"a gate compares times, by rules of its own; leave --{flag.replace('_', '-')} out")
+    # Last, for workloads that the head brings and this environment has not: what is installed here stays what it is.
+    sys.path += sides.codes[HEAD].path
+    head = sides.codes[HEAD].folder
+    if head and arguments.workload:
+        names = [_in_head(name.strip(), Path(head)) for name in arguments.workload.split(",")]
+        arguments = argparse.Namespace(**{**vars(arguments), "workload": ",".join(names)})
+    return ask_for(arguments)
+
+
+def _in_head(name: str, head: Path) -> str:
+    """Return the name of a workload, its file in the head's worktree where the repository has it."""
+    path, colon, attribute = name.rpartition(":")
+    if not path.endswith(".py"):
+        return name
+    root = revisions.repository(Path.cwd())
+    inside = Path(path).absolute()
+    return f"{head / inside.relative_to(root)}{colon}{attribute}" if inside.is_relative_to(root) else name
+
+
+def _cells(asked: Asked, sides: _Sides) -> list[Cell]:
+    """Return what is measured of both; files of the repository by their place in it, so that each side has its own."""
+    head = sides.codes[HEAD].folder
+    cells = {}
+    for group in asked.groups:
+        for cell in group:
+            name = cell.workload.removeprefix(f"{head}/") if head else cell.workload
+            if cell.measure == THROUGHPUT and name != "null":
+                cells[cell.key()] = dataclasses.replace(cell, workload=name)
+    if not cells:
+        raise BadValue("nothing to compare: only what is timed is, and nothing of that kind is asked for")
+    return list(cells.values())
+
+
+def _plan(asked: Asked, cells: Sequence[Cell], pairs: int, sides: _Sides, budget_s: float | None) -> Plan:
+    grade = dataclasses.replace(GRADES["ci"], least_rounds=pairs, most_rounds=pairs)
+    groups = verdicts.sides(cells)
+    return plan.make(groups, "gate", grade, asked.seed, asked.protocol, budget_s, asked.pythons, sides.codes)
+
+
+def _pairs(
+    arguments: argparse.Namespace, asked: Asked, cells: Sequence[Cell], sides: _Sides
+) -> tuple[int, float | None]:
+    """Return how many pairs the first stage has, and the budget of each stage."""
+    if not arguments.quick:
+        return PAIRS, asked.budget_s
+    budget_s = asked.budget_s or _QUICK_BUDGET_S
+    once = _seconds(_plan(asked, cells, 1, sides, None))
+    return max(_LEAST_PAIRS, min(PAIRS, int(budget_s / once))), budget_s
+
+
+def _seconds(of: Plan) -> float:
+    return sum(forecast.attempt_seconds(attempt) for attempt in of.attempts())
+
+
+def _announce(cells: Sequence[Cell], pairs: int, sides: _Sides, first: Plan) -> None:
+    """Say, before anything is measured, what is compared, about how long it takes and what it can see."""
+    least, most = (verdicts.reach(scatter, pairs) for scatter in _SCATTER)
+    print(
+        f"siderostat: {sides.titles[HEAD]} against {sides.titles[BASE]}: {len(cells)} series, {pairs} pairs each, "
+        f"about {progress.duration(_seconds(first))}. Where pairs scatter by {_SCATTER[0]:.0%} to {_SCATTER[1]:.0%}, "
+        f"as on shared machines, that sees slowdowns from {least:.0%} to {most:.0%} on.",
+        file=sys.stderr,
+    )
+
+
+def _trace(cells: Sequence[Cell], sides: _Sides) -> tuple[dict[str, dict[str, dict[str, Any]]], tuple[str, ...]]:
+    """Return the exact figures of each cell's step on both sides, and why there are none of some."""
+    traced: dict[str, dict[str, dict[str, Any]]] = {}
+    untraced = []
+    alike: dict[str, dict[str, dict[str, Any]]] = {}
+    for cell in cells:
+        if cell.framework not in _TRACED:
+            continue
+        step = dataclasses.replace(cell, device="cpu", precision="fp32").key()
+        try:
+            alike[step] = alike.get(step) or {
+                side: tracing.ask(cell, code).totals() for side, code in sides.codes.items()
+            }
+            traced[cell.key()] = alike[step]
+        except NothingMeasured as error:
+            untraced.append(f"{cell.label()}: {error}")
+    return traced, tuple(untraced)
+
+
+def _conclude(outcome: Outcome, folder: Path, arguments: argparse.Namespace) -> int:
+    """Write what came of it, print it, and return the exit code."""
+    from siderostat.reports import gate as page
+
+    written = page.texts(outcome)
+    try:
+        for name, text in written.items():
+            write_atomically(folder / name, text)
+    except OSError as error:
+        raise RunFolderError(f"cannot write to {folder}: {error.strerror}; choose another folder with -o") from error
+    if arguments.json:
+        print(written["gate.json"], end="")
+    else:
+        for line in (*page.lines(outcome), *page.headlines(outcome)):
+            print(line)
+        print(f"report: {folder / ('gate.html' if 'gate.html' in written else 'gate.md')}")
+    if outcome.of(Verdict.FAIL):
+        return REGRESSION
+    if any(one.has_failed for one in outcome.series):
+        return FINISHED_WITH_FAILURES
+    if len(outcome.of(Verdict.NOT_COMPARABLE)) == len(outcome.series):
+        raise NothingMeasured(f"nothing could be compared: {outcome.series[0].reason}")
+    return INCONCLUSIVE if arguments.strict and len(outcome.of(Verdict.PASS)) != len(outcome.series) else DONE
+
+
+def _share(text: str) -> float:
+    """Return 0.05 for "5%" and for "0.05".
+
+    Raises:
+        BadValue: if it is no share between 0 and 1.
+    """
+    try:
+        share = float(text.rstrip("% ")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = -1.0
+    if not 0 < share < 1:
+        raise BadValue(f"--floor {text}: write 5% or 0.05")
+    return share
