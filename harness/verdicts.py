@@ -19,7 +19,7 @@ from siderostat.gate import Judgement, Verdict
 from siderostat.record import FAILURES, Cell, Record, Status
 from siderostat.stats import Estimate
 
-BASE, HEAD = "base", "head"
+SIDES = BASE, HEAD = ("base", "head")
 WALL, CPU, MODEL = "wall", "cpu", "model"
 EXACT = {
     "parameters": "parameters",
@@ -125,7 +125,7 @@ class Outcome:
 
 def sides(cells: Sequence[Cell]) -> list[list[Cell]]:
     """Return for each cell the group that is measured in lock-step: the base, which is the reference, and the head."""
-    return [[dataclasses.replace(cell, code=side) for side in (BASE, HEAD)] for cell in cells]
+    return [[dataclasses.replace(cell, code=side) for side in SIDES] for cell in cells]
 
 
 def suspects(first: Sequence[Record], cells: Sequence[Cell]) -> list[Cell]:
@@ -183,7 +183,7 @@ def _series(
     floor: float,
 ) -> Series:
     records = [*first, *fresh]
-    by_side = {side: [r for r in records if r.attempt.cell.code == side] for side in (BASE, HEAD)}
+    by_side = {side: [r for r in records if r.attempt.cell.code == side] for side in SIDES}
     exact = _exact(traced) + _modelled(by_side)
     basis = MODEL if _is_modelled(records) else _basis(records)
     reason = _why_not(by_side)
@@ -207,7 +207,7 @@ def _series(
         basis,
         len(_slowdowns(counted, basis)) if judgement else 0,
         len(_slowdowns(fresh, basis)) if judgement else 0,
-        *(_seconds_per_item(by_side[side], basis) for side in (BASE, HEAD)),
+        *(_seconds_per_item(by_side[side], basis) for side in SIDES),
         exact,
         any(r.status in FAILURES for r in _newest(records)),
         tuple(sorted(stats.flags([r for r in records if r.status is Status.OK and stats.measured_bursts(r)]))),

@@ -27,7 +27,7 @@ from siderostat.files import write_atomically
 from siderostat.gate import FRESH_PAIRS, PAIRS, Verdict
 from siderostat.plan import GRADES, Plan
 from siderostat.record import THROUGHPUT, Cell, Code
-from siderostat.verdicts import BASE, HEAD, Outcome
+from siderostat.verdicts import BASE, HEAD, SIDES, Outcome
 
 _FOLDER = Path("siderostat-gates")
 _QUICK_BUDGET_S = 300.0
@@ -93,9 +93,9 @@ def _laid_out(arguments: argparse.Namespace, folder: Path) -> Iterator[_Sides]:
     found = {BASE: revisions.find(root, arguments.base), HEAD: revisions.find(root, arguments.head)}
     if revisions.has_changes(root) and arguments.head == "HEAD":
         print("siderostat: what is not committed is not measured", file=sys.stderr)
-    codes = {side: revisions.lay_out(root, found[side], folder / side) for side in (BASE, HEAD)}
-    yield _Sides(codes, {side: f"{side} {found[side].short} ({found[side].title})" for side in (BASE, HEAD)})
-    for side in (BASE, HEAD):
+    codes = {side: revisions.lay_out(root, found[side], folder / side) for side in SIDES}
+    yield _Sides(codes, {side: f"{side} {found[side].short} ({found[side].title})" for side in SIDES})
+    for side in SIDES:
         revisions.take_down(root, folder / side)
         shutil.rmtree(folder / side, ignore_errors=True)
 
