@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 """Of ``gate.json``."""
-_BASES = {WALL: "clock", CPU: "processor time", MODEL: "model"}
+_BASES = {WALL: "clock", CPU: "CPU time", MODEL: "model"}
 _WORDS = {
     Verdict.PASS: "PASS",
     Verdict.FAIL: "FAIL",
@@ -164,18 +164,19 @@ def _datum(one: Series) -> dict[str, Any]:
 
 
 def _table(of: Outcome) -> Table:
-    head = ["Series", "Verdict", "Time of the head", "Could see", "Base", "Head", "Pairs", "Judged by", "Notes"]
+    head = ["Series", "Verdict", "Time of the head", "Could see", "Base", "Head", "Judged by", "Notes"]
     ranked = sorted(of.series, key=lambda one: _ORDER.index(one.verdict))
     caption = (
         "time of the head: over that of the base, with the 95 % interval; could see: the least slowdown that most such "
         "measurements would find; base and head: time per work unit"
     )
     rows = [TableRow(_cells(one), _KINDS.get(one.verdict, "open")) for one in ranked]
-    return Table(head, rows, caption, frozenset({2, 3, 4, 5, 6}))
+    return Table(head, rows, caption, frozenset({2, 3, 4, 5}))
 
 
 def _cells(one: Series) -> list[str]:
-    notes = [one.reason, *one.flags, *([f"{one.fresh} fresh pairs"] if one.fresh else [])]
+    pairs = [f"{one.pairs} {'fresh ' if one.fresh else ''}pairs"] if one.pairs else []
+    notes = [one.reason, *pairs, *one.flags]
     return [
         one.name,
         word(one.verdict),
@@ -183,7 +184,6 @@ def _cells(one: Series) -> list[str]:
         change(1 + one.detectable) if one.detectable is not None else "",
         seconds(one.base_s.value if one.base_s else None),
         seconds(one.head_s.value if one.head_s else None),
-        str(one.pairs) if one.pairs else "",
         _BASES[one.basis],
         "; ".join(note for note in notes if note),
     ]
@@ -236,7 +236,7 @@ def _charts(of: Outcome) -> Iterator[Chart]:
     ends = [value for p in points for value in (p["low"], p["high"], p["change"]) if value is not None]
     reach = max(abs(value) for value in (*ends, of.floor)) * 1.1
     names = [word(verdict) for verdict in (Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL)]
-    colours = alt.Scale(domain=names, range=[theme.OKABE_ITO[2], theme.OKABE_ITO[0], theme.OKABE_ITO[5]])
+    colours = alt.Scale(domain=names, range=[theme.OKABE_ITO[2], theme.OKABE_ITO[0], theme.OKABE_ITO[1]])
     title = "Change of the time, head against base, in %"
     x = alt.X("change:Q", title=title, scale=alt.Scale(domain=[-reach, reach]))
     y = alt.Y("series:N", title=None, sort=None, axis=alt.Axis(labelLimit=420))
