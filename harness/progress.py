@@ -12,6 +12,7 @@ from typing import TextIO
 
 from siderostat import forecast, stats
 from siderostat.record import CAPACITY, IDLE, Attempt, Record, Status
+from siderostat.words import plural
 
 
 def judged(record: Record) -> str:
@@ -19,7 +20,7 @@ def judged(record: Record) -> str:
     quality = record.quality
     assert quality is not None
     look = quality.looks[-1]
-    after = f" after {look.items:,} {record.item}s and {duration(look.seconds)}" if look.items else ""
+    after = f" after {look.items:,} {plural(record.item)} and {duration(look.seconds)}" if look.items else ""
     reached = "reached" if quality.reached else "not reached"
     return f"{quality.figure} {look.figures[quality.figure]:.4g}{after} (target {quality.target:g} {reached})"
 
@@ -46,7 +47,7 @@ def described(record: Record) -> str:
     if record.quality is not None:
         return what + judged(record)
     rate = 1 / stats.process_seconds_per_item(record)
-    return f"{what}{rate:.4g} {record.item}s/s" + (f" ({', '.join(record.flags)})" if record.flags else "")
+    return f"{what}{rate:.4g} {plural(record.item)}/s" + (f" ({', '.join(record.flags)})" if record.flags else "")
 
 
 class Clock:

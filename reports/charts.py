@@ -15,11 +15,12 @@ import altair as alt
 
 from siderostat.reports import theme
 from siderostat.reports.glossary import OPEN
-from siderostat.reports.labels import BYTE_UNITS, capital, count, plural, scale, series, spread
+from siderostat.reports.labels import BYTE_UNITS, capital, count, scale, series, spread
 from siderostat.reports.published import PROVENANCE, Curve
 from siderostat.reports.quality import Learned, words
 from siderostat.reports.rows import Row
 from siderostat.stats import Estimate
+from siderostat.words import plural
 
 SHAPES = {"measured": "circle", "modelled": "circle", "estimated": "triangle-up", "emulated": "square"}
 PUBLISHED_SHAPES = ("diamond", "triangle-down")

@@ -19,7 +19,6 @@ from siderostat.reports.labels import (
     interval,
     number,
     place,
-    plural,
     quantity,
     scale,
     series,
@@ -30,6 +29,7 @@ from siderostat.reports.run import RunData
 from siderostat.reports.section import Part, Section
 from siderostat.reports.tables import Table, TableRow
 from siderostat.stats import Estimate
+from siderostat.words import plural
 
 if TYPE_CHECKING:
     from siderostat.reports.charts import Chart

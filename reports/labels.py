@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from siderostat.reports.rows import Row
 from siderostat.stats import Estimate
+from siderostat.words import plural
 
 NOT_KNOWN = "n/a"
 DIGITS = 3
@@ -104,15 +105,6 @@ def about(share: float) -> str:
 def capital(text: str) -> str:
     """Return the text with a capital first letter and the others as they are."""
     return text[:1].upper() + text[1:]
-
-
-def plural(noun: str) -> str:
-    """Return the plural of an English work unit: images, processes, galaxies."""
-    if noun.endswith(("s", "x", "ch", "sh")):
-        return noun + "es"
-    if noun.endswith("y") and noun[-2:-1] not in "aeiou":
-        return noun[:-1] + "ies"
-    return noun + "s"
 
 
 def count(n: int, noun: str) -> str:

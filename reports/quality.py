@@ -17,7 +17,6 @@ from siderostat.reports.labels import (
     capital,
     count,
     number,
-    plural,
     seconds,
     seconds_interval,
     set_title,
@@ -26,6 +25,7 @@ from siderostat.reports.labels import (
 from siderostat.reports.run import RunData, run_names
 from siderostat.reports.tables import Table, TableRow
 from siderostat.stats import time_to_quality
+from siderostat.words import plural
 
 MAGNIFIED = 2  # screen pixels on a side of a picture's pixel
 ACROSS = 8  # pictures in a row of a grid

@@ -12,12 +12,13 @@ from siderostat.ratios import BEST, MATCHED, Mean, Ratio
 from siderostat.record import Cell, Record, Status
 from siderostat.reports.comparisons import Block, Compared, Unknown, blocks
 from siderostat.reports.glossary import STATUS, explain
-from siderostat.reports.labels import NOT_KNOWN, about, count, interval, number, plural, series, set_title
+from siderostat.reports.labels import NOT_KNOWN, about, count, interval, number, series, set_title
 from siderostat.reports.rows import Row
 from siderostat.reports.run import RunData
 from siderostat.reports.section import Part, Section
 from siderostat.reports.tables import Table, TableRow
 from siderostat.stats import Estimate
+from siderostat.words import plural
 
 if TYPE_CHECKING:
     from siderostat.reports.charts import Chart

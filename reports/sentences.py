@@ -13,7 +13,6 @@ from siderostat.reports.labels import (
     interval,
     percent,
     place,
-    plural,
     seconds,
     seconds_interval,
     series,
@@ -23,6 +22,7 @@ from siderostat.reports.labels import (
 )
 from siderostat.reports.rows import Row
 from siderostat.reports.run import RunData
+from siderostat.words import plural
 
 NOT_MEASURED = "Harness overhead: not measured"
 

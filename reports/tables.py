@@ -15,7 +15,6 @@ from siderostat.reports.labels import (
     differing,
     interval,
     number,
-    plural,
     seconds,
     seconds_interval,
     series,
@@ -25,6 +24,7 @@ from siderostat.reports.labels import (
 from siderostat.reports.processes import failures
 from siderostat.reports.published import PROVENANCE, Curve
 from siderostat.reports.rows import Row
+from siderostat.words import plural
 
 
 @dataclass(frozen=True)

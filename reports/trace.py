@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import siderostat
-from siderostat.reports.labels import NOT_KNOWN, bytes_, count, number, percent, plural, quantity, set_title
+from siderostat.reports.labels import NOT_KNOWN, bytes_, count, number, percent, quantity, set_title
 from siderostat.reports.section import Part, Section
 from siderostat.reports.tables import Table, TableRow
 from siderostat.tracing import Roof, Row, Trace
+from siderostat.words import plural
 
 if TYPE_CHECKING:
     import altair as alt
