@@ -152,7 +152,7 @@ class Live:
 
     def started(self, group: Sequence[Attempt]) -> None:
         """See :class:`siderostat.campaign.Observer`."""
-        what = " | ".join((a.cell) for a in group)
+        what = " | ".join(a.cell.label() for a in group)
         self._show(f"about {duration(self._clock.seconds_left())} left  {what}")
 
     def finished(self, record: Record) -> None:
