@@ -294,7 +294,7 @@ _FINGERPRINT: Mapping[str, Callable[[Record], Any]] = {
 def _last_words(records: Sequence[Record]) -> str:
     if not records:
         return "not measured"
-    last = records[-1]
+    last = next((r for r in reversed(records) if r.status is not Status.SKIPPED), records[-1])
     return f"{last.status.value} ({last.reason.value if last.reason else 'no reason'}): {last.detail}"
 
 

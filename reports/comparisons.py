@@ -81,9 +81,15 @@ def blocks(runs: Sequence[RunData]) -> list[Block]:
     found = []
     for run, name, table in zip(runs, names, tables, strict=True):
         found.append(_block(name, ratios.within(run.cases), table, table))
-    for run, name, table in zip(runs[1:], names[1:], tables[1:], strict=True):
-        found.append(_block(f"{name} against {names[0]}", ratios.between(runs[0].cases, run.cases), tables[0], table))
+    found += [between(runs[0], run, (names[0], name)) for run, name in zip(runs[1:], names[1:], strict=True)]
     return [block for block in found if block.compared or block.unknown]
+
+
+def between(reference: RunData, run: RunData, names: tuple[str, str]) -> Block:
+    """Return the comparison of two runs, named in the order of the arguments: unpaired, with Welch's interval."""
+    made = ratios.between(reference.cases, run.cases)
+    tables = [_by_cell(one, name) for one, name in zip((reference, run), names, strict=True)]
+    return _block(f"{names[1]} against {names[0]}", made, *tables)
 
 
 def _by_cell(run: RunData, name: str) -> dict[str, Row]:
@@ -110,7 +116,7 @@ def flat_rows(runs: Sequence[RunData]) -> Iterator[dict[str, Any]]:
     """Yield one row for each ratio and each mean: the form that ``ratios.csv`` and ``report.json`` have."""
     for block in blocks(runs):
         for c in block.compared:
-            yield {**_run_columns(c, len(runs) > 1), **_flat(c)}
+            yield {**_run_columns(c, len(runs) > 1), **columns(c)}
         for mean in block.means:
             yield {**_run_columns(block.first(mean), len(runs) > 1), **_flat_mean(mean, block)}
 
@@ -119,8 +125,8 @@ def _run_columns(compared: Compared, several: bool) -> dict[str, str]:
     return dict(zip(_RUNS, (compared.row.run, compared.reference.run), strict=True)) if several else {}
 
 
-def _flat(compared: Compared) -> dict[str, Any]:
-    """Return the columns of a ratio."""
+def columns(compared: Compared) -> dict[str, Any]:
+    """Return the columns of a ratio, ``COLUMNS``."""
     ratio, joules = compared.ratio, compared.energy
     values: dict[str, Any] = {
         "kind": ratio.kind,

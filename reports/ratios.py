@@ -44,17 +44,24 @@ class _Task:
 
 def section(runs: Sequence[RunData]) -> Section | None:
     """Return what came of comparing; None where nothing was compared."""
-    parts, headlines = [], []
-    for block in blocks(runs):
-        for task in _tasks(block):
-            said = [sentence(c, task.name) for c in _telling(task.compared)]
-            headlines += [_prefixed(task.title, text) for text in said]
-            parts.append(_part(task, said))
-        said = [_mean_sentence(mean, block) for mean in block.means]
-        headlines += [_prefixed(block.title, text) for text in said]
-        if said:
-            parts.append(_means_part(block, said))
+    told = [tell(block) for block in blocks(runs)]
+    parts = [part for block_parts, _ in told for part in block_parts]
+    headlines = [text for _, texts in told for text in texts]
     return Section("ratios", "Comparisons", parts, headlines, is_first=True) if parts else None
+
+
+def tell(block: Block) -> tuple[list[Part], list[str]]:
+    """Return what came of the comparisons of one block, and the sentences that matter."""
+    parts, headlines = [], []
+    for task in _tasks(block):
+        said = [sentence(c, task.name) for c in _telling(task.compared)]
+        headlines += [_prefixed(task.title, text) for text in said]
+        parts.append(_part(task, said))
+    said = [_mean_sentence(mean, block) for mean in block.means]
+    headlines += [_prefixed(block.title, text) for text in said]
+    if said:
+        parts.append(_means_part(block, said))
+    return parts, headlines
 
 
 def _tasks(block: Block) -> list[_Task]:

@@ -39,6 +39,7 @@ def make() -> argparse.ArgumentParser:
     _add_plan(commands)
     _add_show(commands)
     _add_report(commands)
+    _add_compare(commands)
     _add_gate(commands)
     _add_energy(commands)
     _add_trace(commands)
@@ -178,6 +179,15 @@ def _add_report(commands: _Commands[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "-o", "--output", metavar="DIR", help="folder to write to; default: RUN/report of the first run"
     )
+
+
+def _add_compare(commands: _Commands[argparse.ArgumentParser]) -> None:
+    text = "say how fast a stored run is against another, and what else differs between them"
+    parser = _add(commands, "compare", "compare", text)
+    parser.add_argument("first", metavar="RUN_A", help="folder of the run that is compared with")
+    parser.add_argument("second", metavar="RUN_B", help="folder of the run that is compared")
+    parser.add_argument("-o", "--output", metavar="DIR", help="folder for the page; default: RUN_B/compare")
+    parser.add_argument("--json", action="store_true", help="print the ratios and the differences as JSON")
 
 
 def _add_gate(commands: _Commands[argparse.ArgumentParser]) -> None:
