@@ -104,7 +104,7 @@ def test_an_interrupted_gate_goes_on_where_it_was(gate, repository, tmp_path):
     deadline = time.monotonic() + 200
     while not (journal.exists() and journal.read_text().count("\n") >= 2) and time.monotonic() < deadline:
         time.sleep(0.2)
-    running.send_signal(signal.SIGINT)
+    running.send_signal(signal.SIGTERM)
     running.communicate(timeout=60)
     assert running.returncode == INTERRUPTED
     before = journal.read_text()
