@@ -68,8 +68,10 @@ class Cpu(DeviceAdapter):
             return self._program  # type: ignore[no-any-return]
         if step.framework not in ("tensorflow", "numpy"):
             raise Unsupported(f"framework {step.framework!r} does not run on the CPU in this version")
-        if precision != "fp32":
-            raise Unsupported(f"{step.framework} steps compute in fp32 only on the CPU, not in {precision}; use fp32")
+        if step.framework == "tensorflow" and precision != "fp32":
+            raise Unsupported(f"tensorflow steps compute in fp32 only on the CPU, not in {precision}; use fp32")
+        if precision not in ("fp32", "fp64"):
+            raise Unsupported(f"numpy steps compute in fp32 or fp64, as the workload says, and not in {precision}")
         if self._is_compiled:
             raise Unsupported(f"execution=compiled is torch.compile, which {step.framework} steps have no use for")
         if step.framework == "tensorflow":

@@ -12,10 +12,10 @@ import sys
 import numpy as np
 import pytest
 
+from siderostat.workloads.archive import Archive
 from siderostat.workloads.base import BadInput, Spec
 from siderostat.workloads.cache import root
 from siderostat.workloads.galaxy_images import data
-from siderostat.workloads.galaxy_images.archive import Archive
 from siderostat.workloads.galaxy_images.data import ImageSet
 from tests.galaxies import put_tables
 
@@ -81,7 +81,7 @@ def _part(part=0):
     """What lies on the disk of a part, None where that is damaged."""
     image_set = ImageSet(0)
     identity = {"version": data.VERSION, "fingerprint": image_set.fingerprint, "part": part}
-    return Archive(image_set.path(part), identity, data._shapes()).read()
+    return Archive(image_set.path(part), identity, data._shapes(), "galaxy images").read()
 
 
 def _rewrite(path, **changed):

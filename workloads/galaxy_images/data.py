@@ -16,9 +16,9 @@ from typing import Any, Dict, Mapping, Tuple, Union
 import numpy as np
 
 from siderostat.workloads import cache
+from siderostat.workloads.archive import Archive, Arrays
 from siderostat.workloads.base import BadInput, Option, Spec
 from siderostat.workloads.galaxy_images import cosmos, survey
-from siderostat.workloads.galaxy_images.archive import Archive, Arrays
 from siderostat.workloads.galaxy_images.noise import NOISES
 from siderostat.workloads.galaxy_images.zenodo import ImageFile
 
@@ -119,7 +119,9 @@ class ImageSet:
 
     def _obtain(self, part: int) -> Arrays:
         identity = {"version": VERSION, "fingerprint": self.fingerprint, "part": part}
-        return Archive(self.path(part), identity, _shapes()).obtain(lambda: self._draw(part))
+        return Archive(self.path(part), identity, _shapes(), "galaxy images", ("galsim",)).obtain(
+            lambda: self._draw(part)
+        )
 
     def _draw(self, part: int) -> Arrays:
         from siderostat.workloads.galaxy_images.making import make_images

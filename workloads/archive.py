@@ -1,4 +1,7 @@
-"""Arrays in one file of the cache: it is there whole or not at all, and is verified whenever it is read."""
+"""Arrays in one file of the cache: it is there whole or not at all, and is verified whenever it is read.
+
+For all that can be made again. What a file depends on is in its name and in itself.
+"""
 
 from __future__ import annotations
 
@@ -32,11 +35,15 @@ class Archive:
         identity: what its content depends on; "version" and "fingerprint" at least. A sound file that says
             otherwise belongs to someone else and is left alone.
         shapes: of the arrays, by name.
+        what: what the arrays are, in the plural, for messages.
+        made_with: packages whose versions are written down in the file.
     """
 
     path: Path
     identity: Mapping[str, Any]
     shapes: Mapping[str, Tuple[int, ...]]
+    what: str
+    made_with: Tuple[str, ...] = ()
 
     def obtain(self, make: Callable[[], Arrays]) -> Arrays:
         """Return the arrays, made and written where they are missing or damaged.
@@ -88,9 +95,9 @@ class Archive:
             return found
 
     def _write(self, arrays: Arrays) -> None:
-        import galsim
+        from importlib.metadata import version
 
-        meta = {**self.identity, "galsim": galsim.__version__, "numpy": np.__version__}
+        meta = {**self.identity, **{name: version(name) for name in ("numpy", *self.made_with)}}
         # By way of memory: a zip file that cannot be written raises more than OSError.
         whole = io.BytesIO()
         members: Dict[str, Any] = {**arrays, "meta": np.array(json.dumps(meta))}
@@ -127,7 +134,7 @@ class Archive:
             yield
         except OSError as error:
             raise BadInput(
-                f"cannot write galaxy images to {self.path.parent}: {error.strerror or error}; "
+                f"cannot write {self.what} to {self.path.parent}: {error.strerror or error}; "
                 "free space there or set SIDEROSTAT_CACHE to another folder"
             ) from error
 
