@@ -121,7 +121,7 @@ def table(of: Learned) -> Table:
 
 def words(name: str) -> str:
     """Return a figure's name for people: ``ellipticity_rmse`` is "ellipticity RMSE"."""
-    return " ".join(part.upper() if part in ("nll", "rmse", "ks") else part for part in name.split("_"))
+    return " ".join(part.upper() if part in ("nll", "rmse", "ks", "snr") else part for part in name.split("_"))
 
 
 def flat_rows(runs: Sequence[RunData]) -> Iterator[dict[str, Any]]:
