@@ -71,7 +71,7 @@ class Cpu(DeviceAdapter):
         if step.framework == "tensorflow" and precision != "fp32":
             raise Unsupported(f"tensorflow steps compute in fp32 only on the CPU, not in {precision}; use fp32")
         if precision not in ("fp32", "fp64"):
-            raise Unsupported(f"numpy steps compute in fp32 or fp64, as the workload says, and not in {precision}")
+            raise Unsupported(f"numpy steps compute in fp32 or fp64 on the CPU, not in {precision}; use fp32 or fp64")
         if self._is_compiled:
             raise Unsupported(f"execution=compiled is torch.compile, which {step.framework} steps have no use for")
         if step.framework == "tensorflow":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import re
 from pathlib import Path
@@ -71,8 +72,10 @@ class Cuda(DeviceAdapter):
         return any(Path(node).exists() for node in ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd"))
 
     def lacks(self, framework: str) -> Mapping[str, str]:
-        """See :meth:`DeviceAdapter.lacks`."""
-        return {HOST_KERNELS: "use a variant that is written in PyTorch alone, such as real"}
+        """See :meth:`DeviceAdapter.lacks`. Kernels are there in Triton too, which comes with torch for GPUs."""
+        if importlib.util.find_spec("triton") is not None:
+            return {}
+        return {HOST_KERNELS: "install Triton, or use a variant that is written in PyTorch alone, such as real"}
 
     def describe(self) -> Dict[str, Any]:
         """See :meth:`DeviceAdapter.describe`. Starts nothing on the GPU."""

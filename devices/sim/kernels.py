@@ -29,7 +29,6 @@ from siderostat.devices.sim.spec import Spec
 
 _AT_ONCE = 2_000_000  # elements of an array of draws by kernels
 _WIDE = {"float64": "fp64", "complex128": "fp64"}
-COMPLEX_FLOPS = 4.0  # real multiply-adds in a complex one
 _FUNCTIONS = (
     "exp", "log", "tanh", "sigmoid", "softplus", "gelu", "silu", "mish", "elu", "erf", "sin", "cos", "tan", "pow",
     "lgamma", "digamma", "_softmax", "_log_softmax",
@@ -48,8 +47,7 @@ def _product_s(op: Op, chip: Spec, precision: str) -> float:
     """Return the time of a product at the peak; of anything else 0, since its bytes decide."""
     if op.kind not in ("conv", "matmul"):
         return 0.0
-    factor = COMPLEX_FLOPS if op.outputs and op.outputs[0].dtype.startswith("complex") else 1.0
-    return factor * op.flops / _peak(op, chip, precision)
+    return op.flops / _peak(op, chip, precision)
 
 
 def _scale(op: Op, precision: str) -> float:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Dict, FrozenSet, List, Mapping, Tuple
 
-SCHEMA = 1
+SCHEMA = 2
 """Of :meth:`OpGraph.to_dict`; rises with every change of what is counted, so that no cache keeps the old."""
 
 KINDS = ("conv", "matmul", "elementwise", "reduce", "norm", "pool", "random", "copy", "gather", "optimizer", "other")

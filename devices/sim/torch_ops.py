@@ -1,8 +1,9 @@
 """What PyTorch's operations are: their kind, their floating-point operations, and what a chip model needs besides.
 
 A multiply-add counts as two, as in ``torch.utils.flop_counter``, which has formulas for convolutions and matrix
-products only. Element-wise operations count one per output element, whatever they compute; reductions one per input
-element; a complex number counts as one element. What else is counted:
+products only. Element-wise operations count one per output element, whatever they compute, but two where they multiply
+and add; reductions one per input element. Products and decompositions of complex matrices count four times as much as
+of real ones; elsewhere a complex number counts as one element. What else is counted:
 
 =============================  ============================================================================
 batch, group, layer norm       8 per input element (mean 1, variance 3, scaling 4), 10 in the backward pass;
@@ -32,6 +33,8 @@ def _names(text: str) -> FrozenSet[str]:
     return frozenset(text.split())
 
 
+COMPLEX = 4.0  # real multiply-adds in a complex one
+_MULTIPLY_ADDS = _names("addcmul addcdiv")
 MATMULS = _names("mm addmm bmm baddbmm mv addmv dot vdot")
 COPIES = _names(
     "clone copy _to_copy cat stack constant_pad_nd fill zero zeros zeros_like ones ones_like full full_like new_zeros "
@@ -107,8 +110,9 @@ def classify(
         outs: tensors that are written.
     """
     read, written = sum(t.numel() for t in ins), sum(t.numel() for t in outs)
+    in_real = COMPLEX if any(t.is_complex() for t in ins) else 1.0
     if name in MATMULS:
-        return _matmul(name, args)
+        return _matmul(name, args, in_real)
     if name == "convolution":
         return "conv", *convolution(args[0], args[1], outs[0].shape, args[3], bool(args[6]), int(args[8]), "fwd")
     if name in COPIES:
@@ -124,14 +128,15 @@ def classify(
     if name in REDUCTIONS:
         return "reduce", float(read), {}
     if name in _OTHERS:
-        return "other", _OTHERS[name](args, outs), {}
+        return "other", (1.0 if name.startswith("_fft") else in_real) * _OTHERS[name](args, outs), {}
     known = _registered(func, args, kwargs, outs)
     if known is not None:
         return "matmul", known, {}
     if not ins:
         return "copy", 0.0, {}
-    is_reduced = max(t.numel() for t in outs) < max(t.numel() for t in ins)
-    return ("reduce", float(read), {}) if is_reduced else ("elementwise", float(written), {})
+    if max(t.numel() for t in outs) < max(t.numel() for t in ins):
+        return "reduce", float(read), {}
+    return "elementwise", float(written * (2 if name in _MULTIPLY_ADDS else 1)), {}
 
 
 def convolution(
@@ -173,12 +178,12 @@ def convolution(
     }
 
 
-def _matmul(name: str, args: Sequence[Any]) -> Found:
+def _matmul(name: str, args: Sequence[Any], in_real: float) -> Found:
     left, right = args[1:3] if name.startswith(("add", "badd")) else args[:2]
     batch = int(left.shape[0]) if left.dim() == 3 else 1
     m = int(left.shape[-2]) if left.dim() > 1 else 1
     k, n = int(left.shape[-1]), int(right.shape[-1]) if right.dim() > 1 else 1
-    return "matmul", 2.0 * batch * m * k * n, {"batch": batch, "m": m, "k": k, "n": n}
+    return "matmul", in_real * 2.0 * batch * m * k * n, {"batch": batch, "m": m, "k": k, "n": n}
 
 
 def _norm(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], ins: Sequence[Tensor]) -> Found:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from siderostat.workloads.gauge_flow import coupling, group, lattice
-from siderostat.workloads.gauge_flow.lattice import Direction, Location
+from siderostat.workloads.gauge_flow.lattice import Direction, Location, Parity
 
 torch = pytest.importorskip("torch")
 
@@ -23,6 +23,7 @@ FOUR = (4, 4, 4, 4)
 KINDS = {
     "direction": ((2, 4, 2, 2), Direction(mu=0, nu=1, offset=2)),
     "location": ((2, 2, 2, 2), Location((0, 1, 0, 1))),
+    "parity": ((2, 2, 2, 2), Parity(mu=1, nu=3, parity=0)),
 }
 LAYERS = [(kind, loops) for kind in KINDS for loops in coupling.LOOPS]
 STACK = [Direction(0, 1, 0), Location((1, 1, 0, 0)), Direction(2, 1, 3), Direction(3, 1, 1)]
@@ -328,14 +329,24 @@ def test_a_round_changes_every_link_three_times_by_direction_and_once_by_locatio
     assert len(lattice.stack(192)) == 192 and lattice.stack(192)[64:128] == updates
 
 
-@pytest.mark.parametrize(("mu", "nu"), [(0, 1), (2, 3), (3, 0)])
-def test_all_six_staples_of_a_direction_update_are_frozen(mu, nu):
-    mask = lattice.active(Direction(mu, nu, 1), FOUR).ravel()
+def test_a_round_of_parity_updates_changes_every_link_three_times():
+    updates = lattice.stack(24, lattice.PARITY)
+    masks = np.array([lattice.active(update, FOUR) for update in updates])
+    assert (masks.sum(0) == 3).all() and all(mask.mean() == 1 / 8 for mask in masks)
+    assert all((masks[i : i + 8].sum(0) == 1).all() for i in (0, 8, 16))
+    assert lattice.stack(29, lattice.PARITY)[24:] == updates[:5]
+
+
+@pytest.mark.parametrize(
+    "update", [Direction(0, 1, 1), Direction(2, 3, 1), Direction(3, 0, 1), Parity(0, 1, 1), Parity(2, 0, 0)]
+)
+def test_all_six_staples_of_a_direction_or_parity_update_are_frozen(update):
+    mask = lattice.active(update, FOUR).ravel()
     table = lattice.staple_table(lattice.Neighbours(FOUR), mask.nonzero()[0])
     assert not mask[table.upper].any() and not mask[table.lower].any()
 
 
-@pytest.mark.parametrize("update", [Direction(1, 3, 0), Location((1, 0, 0, 1))])
+@pytest.mark.parametrize("update", [Direction(1, 3, 0), Location((1, 0, 0, 1)), Parity(3, 1, 0)])
 def test_fixed_loops_are_frozen(update):
     mask = lattice.active(update, FOUR).ravel()
     assert not mask[lattice.fixed_loops(lattice.Neighbours(FOUR), update, mask.nonzero()[0])].any()
@@ -352,6 +363,8 @@ def test_a_pattern_that_does_not_close_is_refused():
         lattice.active(Direction(0, 1, 0), (4, 6, 4, 4))
     with pytest.raises(ValueError, match="even extents"):
         lattice.active(Location((0, 0, 0, 0)), (4, 3, 4, 4))
+    with pytest.raises(ValueError, match="even extents"):
+        lattice.active(Parity(0, 1, 0), (4, 4, 4, 3))
     with pytest.raises(ValueError, match="at least one layer"):
         lattice.stack(0)
 

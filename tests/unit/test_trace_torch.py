@@ -248,7 +248,8 @@ def test_an_update_is_one_operation_for_each_parameter(optimizer, state):
     assert graph.ops[-4:] == updates
     for op in updates:
         assert op.attributes["state"] == state
-        assert op.attributes["operations"] * op.outputs[0].numel == op.flops
+        each = op.flops / op.outputs[0].numel
+        assert 0 <= each - op.attributes["operations"] <= 2  # addcmul and addcdiv count twice
         assert (len(op.inputs), len(op.outputs)) == (2 + state, 1 + state)
     assert graph.state_bytes == state * graph.parameter_bytes
 
@@ -435,3 +436,18 @@ def test_a_cache_key_stands_for_all_that_a_trace_depends_on():
 def test_other_frameworks_are_refused():
     with pytest.raises(Unsupported, match="a step of numpy cannot be traced"):
         trace(Step("numpy", [], 1))
+
+
+class Products(nn.Module):
+    """Products and a sum of products, of real or of complex numbers."""
+
+    def forward(self, x):
+        z = torch.complex(x, x)
+        return x @ x, z @ z, torch.addcmul(x, x, x)
+
+
+def test_a_multiply_add_counts_twice_and_of_complex_matrices_eight_times():
+    x = np.ones((1, 5, 5), np.float32)
+    graph = trace(Step("torch", (Phase(Products(), Feed((x,), 1, 0)),), 1))
+    assert [op.flops for op in graph.ops if op.kind == "matmul"] == [2 * 125, 8 * 125]
+    assert [op.flops for op in graph.ops if op.name == "addcmul"] == [2 * 25]

@@ -36,8 +36,8 @@ def completed(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def dagger(matrices: np.ndarray) -> np.ndarray:
-    """Return Hermitian conjugates."""
-    return matrices.conj().swapaxes(-1, -2)
+    """Return Hermitian conjugates, laid out in order: products of others take twice as long."""
+    return np.ascontiguousarray(matrices.conj().swapaxes(-1, -2))
 
 
 def shifted(field: np.ndarray, mu: int, steps: int = 1) -> np.ndarray:

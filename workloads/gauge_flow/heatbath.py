@@ -8,7 +8,7 @@ Many chains run side by side as NumPy arrays, and all links of one direction and
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Tuple
 
 import numpy as np
 
@@ -35,15 +35,16 @@ class HeatBath:
         beta: of the action S = -(beta / 3) sum Re tr P.
         chains: that run side by side.
         seed: of everything.
+        over_relaxation: sweeps of it after each heat-bath sweep.
 
     Raises:
         ValueError: if an extent is odd.
     """
 
-    def __init__(self, extents: Extents, beta: float, chains: int, seed: int) -> None:
+    def __init__(self, extents: Extents, beta: float, chains: int, seed: int, over_relaxation: int = 1) -> None:
         if any(extent % 2 for extent in extents):
             raise ValueError(f"the heat bath needs even extents and not {extents}")
-        self._extents, self._beta = extents, beta
+        self._extents, self._beta, self._over_relaxation = extents, beta, over_relaxation
         self._rng = np.random.default_rng(seed)
         self._near = Neighbours(extents)
         parity = np.indices(extents).sum(0).ravel() % 2
@@ -56,10 +57,11 @@ class HeatBath:
         return self._links.reshape(*self._links.shape[:2], *self._extents, COLOURS, COLOURS)
 
     def run(self, updates: int) -> None:
-        """Do one heat-bath sweep and one of over-relaxation, ``updates`` times."""
+        """Do one heat-bath sweep and those of over-relaxation, ``updates`` times."""
         for _ in range(updates):
             self._sweep(is_relaxing=False)
-            self._sweep(is_relaxing=True)
+            for _ in range(self._over_relaxation):
+                self._sweep(is_relaxing=True)
         self._links = group.completed(self._links[..., 0, :], self._links[..., 1, :])  # rounding adds up
 
     def measure(self, updates: int, discarded: int) -> Plaquette:
@@ -77,8 +79,8 @@ class HeatBath:
             for sites in self._sites:
                 changed = self._links[:, mu, sites]
                 staples = self._staples(mu, sites)
-                for i, j in SUBGROUPS:
-                    changed = self._updated(changed, staples, i, j, is_relaxing)
+                for subgroup in SUBGROUPS:
+                    self._update(changed, staples, subgroup, is_relaxing)
                 self._links[:, mu, sites] = changed
 
     def _staples(self, mu: int, sites: np.ndarray) -> np.ndarray:
@@ -93,25 +95,24 @@ class HeatBath:
             total += dagger(u[:, mu, below] @ u[:, nu, near.forward[mu][below]]) @ u[:, nu, below]
         return total
 
-    def _updated(self, links: np.ndarray, staples: np.ndarray, i: int, j: int, is_relaxing: bool) -> np.ndarray:
-        """Multiply links from the left by an element of the subgroup of rows i and j."""
-        w = links @ staples
+    def _update(self, links: np.ndarray, staples: np.ndarray, subgroup: Tuple[int, int], is_relaxing: bool) -> None:
+        """Multiply links, in place, from the left by an element of the subgroup of two rows."""
+        rows = links.take(subgroup, -2)
+        w = rows @ staples.take(subgroup, -1)
         quaternion = 0.5 * np.stack(
             [
-                np.real(w[..., i, i] + w[..., j, j]),
-                np.imag(w[..., i, j] + w[..., j, i]),
-                np.real(w[..., i, j] - w[..., j, i]),
-                np.imag(w[..., i, i] - w[..., j, j]),
+                np.real(w[..., 0, 0] + w[..., 1, 1]),
+                np.imag(w[..., 0, 1] + w[..., 1, 0]),
+                np.real(w[..., 0, 1] - w[..., 1, 0]),
+                np.imag(w[..., 0, 0] - w[..., 1, 1]),
             ]
         )
         size = np.maximum(np.linalg.norm(quaternion, axis=0), 1e-30)
         back = quaternion / size * np.array([1, -1, -1, -1]).reshape(4, 1, 1)
         drawn = back if is_relaxing else self._drawn(2 * self._beta / COLOURS * size)
         a0, a1, a2, a3 = _multiplied(drawn, back)[..., None]
-        rows = links.copy()
-        rows[..., i, :] = (a0 + 1j * a3) * links[..., i, :] + (a2 + 1j * a1) * links[..., j, :]
-        rows[..., j, :] = (-a2 + 1j * a1) * links[..., i, :] + (a0 - 1j * a3) * links[..., j, :]
-        return rows
+        links[..., subgroup[0], :] = (a0 + 1j * a3) * rows[..., 0, :] + (a2 + 1j * a1) * rows[..., 1, :]
+        links[..., subgroup[1], :] = (-a2 + 1j * a1) * rows[..., 0, :] + (a0 - 1j * a3) * rows[..., 1, :]
 
     def _drawn(self, coupling: np.ndarray) -> np.ndarray:
         """Draw unit quaternions with density exp(coupling r0) in the Haar measure, shape (4, ...)."""

@@ -42,11 +42,36 @@ class Location:
     corner: Tuple[int, ...]
 
 
-Update = Union[Direction, Location]
+@dataclass(frozen=True)
+class Parity:
+    """Changes U_mu(x) where the sum of x is even (parity 0) or odd (1): 1/8 of all links.
+
+    All six 1 x 1 staples of such a link are frozen, but of the plaquettes only those in planes without mu. Its fixed
+    loop is the plaquette in (mu, nu) on the positive side.
+    """
+
+    mu: int
+    nu: int
+    parity: int
 
 
-def round_of_updates() -> List[Update]:
-    """Return 48 direction and 16 location updates. The order is our choice: each 16 in a row reach every link once."""
+Update = Union[Direction, Location, Parity]
+
+DIAGONAL = "diagonal"
+PARITY = "parity"
+MASKS = (DIAGONAL, PARITY)
+"""Stacks of direction and location updates, or of parity updates."""
+
+
+def round_of_updates(masks: str = DIAGONAL) -> List[Update]:
+    """Return 48 direction and 16 location updates, or 24 parity updates.
+
+    The order is our choice: each 16, or of parity updates 8, in a row reach every link once.
+    """
+    if masks == PARITY:
+        return [
+            Parity(mu, (mu + step) % DIMENSIONS, parity) for step in (1, 2, 3) for mu in range(4) for parity in (0, 1)
+        ]
     directions = [
         Direction(mu, (mu + step) % DIMENSIONS, offset) for step in (1, 2, 3) for offset in range(4) for mu in range(4)
     ]
@@ -54,7 +79,7 @@ def round_of_updates() -> List[Update]:
     return [*directions, *locations]
 
 
-def stack(layers: int) -> List[Update]:
+def stack(layers: int, masks: str = DIAGONAL) -> List[Update]:
     """Return the updates of a flow: whole rounds, and of a last, unfinished one three directions to each location.
 
     Raises:
@@ -62,9 +87,9 @@ def stack(layers: int) -> List[Update]:
     """
     if layers < 1:
         raise ValueError(f"a flow has at least one layer, and not {layers}")
-    once = round_of_updates()
-    rounds, rest = divmod(layers, ROUND)
-    locations = rest // 4
+    once = round_of_updates(masks)
+    rounds, rest = divmod(layers, len(once))
+    locations = rest // 4 if masks == DIAGONAL else 0
     return once * rounds + once[: rest - locations] + once[ROUND_DIRECTIONS : ROUND_DIRECTIONS + locations]
 
 
@@ -84,18 +109,21 @@ def active(update: Update, extents: Extents) -> np.ndarray:
         return mask
     if any(extent % 2 for extent in extents):
         raise ValueError(f"the update {update} needs even extents and not {extents}")
+    if isinstance(update, Parity):
+        mask[update.mu] = x.sum(0) % 2 == update.parity
+        return mask
     mask[:] = np.all([x[d] % 2 == update.corner[d] for d in range(DIMENSIONS)], axis=0)
     return mask
 
 
 def directions_of(update: Update) -> Tuple[int, ...]:
     """Return the directions of the links that an update changes."""
-    return (update.mu,) if isinstance(update, Direction) else tuple(range(DIMENSIONS))
+    return tuple(range(DIMENSIONS)) if isinstance(update, Location) else (update.mu,)
 
 
 def fixed_loop(update: Update, mu: int) -> Tuple[int, bool]:
     """Return the other direction of the plaquette that is the fixed loop of U_mu, and whether on the positive side."""
-    return (update.nu, True) if isinstance(update, Direction) else ((mu + 1) % DIMENSIONS, False)
+    return ((mu + 1) % DIMENSIONS, False) if isinstance(update, Location) else (update.nu, True)
 
 
 def frozen_plaquettes(mask: np.ndarray) -> np.ndarray:
@@ -176,9 +204,9 @@ def _staples(near: Neighbours, links: np.ndarray, step: int) -> Tuple[np.ndarray
 
 def fixed_loops(near: Neighbours, update: Update, links: np.ndarray) -> np.ndarray:
     """Return the three factors of the staples that are the fixed loops of some links, (3, n)."""
-    if isinstance(update, Direction):
-        return _staples(near, links, (update.nu - update.mu) % DIMENSIONS)[0]
-    return _staples(near, links, 1)[1]
+    if isinstance(update, Location):
+        return _staples(near, links, 1)[1]
+    return _staples(near, links, (update.nu - update.mu) % DIMENSIONS)[0]
 
 
 def cone(near: Neighbours, links: np.ndarray, levels: int) -> List[StapleTable]:
