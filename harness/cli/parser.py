@@ -39,8 +39,10 @@ def make() -> argparse.ArgumentParser:
     _add_plan(commands)
     _add_show(commands)
     _add_report(commands)
+    _add_export(commands)
     _add_compare(commands)
     _add_gate(commands)
+    _add_history(commands)
     _add_energy(commands)
     _add_trace(commands)
     _add_calibrate(commands)
@@ -188,6 +190,34 @@ def _add_compare(commands: _Commands[argparse.ArgumentParser]) -> None:
     parser.add_argument("second", metavar="RUN_B", help="folder of the run that is compared")
     parser.add_argument("-o", "--output", metavar="DIR", help="folder for the page; default: RUN_B/compare")
     parser.add_argument("--json", action="store_true", help="print the ratios and the differences as JSON")
+
+
+def _add_export(commands: _Commands[argparse.ArgumentParser]) -> None:
+    parser = _add(commands, "export", "export", "write figures in the formats of other tools")
+    parser.add_argument(
+        "format", metavar="FORMAT",
+        help="lines, pyperf, github-action-benchmark, bencher, conbench, mllog, openmetrics, junit, asv or hyperfine",
+    )  # fmt: skip
+    parser.add_argument(
+        "runs", nargs="+", metavar="RUN", help="run folder; for junit and github-action-benchmark also a gate's folder"
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="FILE|DIR", help="default: standard output, for formats of a single file"
+    )
+    by_commit = parser.add_argument_group("for asv")
+    by_commit.add_argument(
+        "--commit", action="append", default=[], metavar="HASH|SIDE=HASH",
+        help="what was measured, where the run does not say or another is meant; SIDE: base or head of a gate",
+    )  # fmt: skip
+    by_commit.add_argument("--machine", metavar="NAME", help="asv's name of the machine; default: the run's host")
+
+
+def _add_history(commands: _Commands[argparse.ArgumentParser]) -> None:
+    text = "draw the times of all runs in a folder, and say where their level changed"
+    parser = _add(commands, "history", "history", text)
+    parser.add_argument("folder", metavar="FOLDER", help="folder that holds run folders")
+    parser.add_argument("-o", "--output", metavar="DIR", help="folder for the page; default: FOLDER/history")
+    parser.add_argument("--json", action="store_true", help="print every series as JSON")
 
 
 def _add_gate(commands: _Commands[argparse.ArgumentParser]) -> None:
