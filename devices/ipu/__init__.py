@@ -28,7 +28,7 @@ _POPTORCH = {
     **_COMPILERS,
     features.SHARED_WEIGHTS: "each phase is an executable with weights of its own; use one phase with a summed loss",
     features.LOOSE_TENSORS: "use another variant, such as naive",
-    features.UPDATE_HOOKS: "the chip does both in one go; leave clip and warm_up at 0",
+    features.UPDATE_HOOKS: "the chip does both in one go; leave clip, warm_up and cycle at 0",
 }
 
 

@@ -97,7 +97,7 @@ class Pinned:
     def to(self, device: torch.device, non_blocking: bool = False) -> torch.Tensor:
         assert non_blocking
         self.cuda.log.append(f"copy on {self.cuda._stream.name}")
-        landing = torch.full_like(self.tensor, float("nan"))
+        landing = torch.full_like(self.tensor, float("nan") if self.tensor.is_floating_point() else -1)
         self.cuda._stream.pending.append((landing, self.tensor))
         return landing
 
