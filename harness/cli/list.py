@@ -4,33 +4,52 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from siderostat import devices, workloads
-from siderostat.errors import DONE
+from siderostat.config import load_workload
+from siderostat.errors import DONE, BadValue, UnknownName
+from siderostat.words import plural
 
 
 def main(arguments: argparse.Namespace, words: Sequence[str]) -> int:
-    """Print workloads or devices."""
-    rows = {"workloads": _workloads, "devices": _devices}[arguments.what]()
+    """Print workloads or devices: all of them in short, or those that are named with what can be asked of them.
+
+    Raises:
+        UnknownName: if there is none of a name.
+    """
+    known = workloads.names() if arguments.what == "workloads" else devices.kinds()
+    for name in arguments.names:
+        if name not in known and ".py:" not in name:
+            raise UnknownName(arguments.what.removesuffix("s"), name, known)
+    make = {"workloads": _workloads, "devices": _devices}[arguments.what]
+    rows = make(arguments.names or known)
     if arguments.json:
         print(json.dumps(rows, indent=1))
         return DONE
-    lines = {"workloads": _workload_lines, "devices": _device_lines}[arguments.what]
+    is_short = arguments.what == "workloads" and not arguments.names
     for row in rows:
         print(f"{row['name']}: {row['title']}")
-        for line in lines(row):
+        for line in () if is_short else {"workloads": _workload_lines, "devices": _device_lines}[arguments.what](row):
             print(f"    {line}")
+    if is_short:
+        print("what can be asked of one: siderostat list workloads NAME")
     return DONE
 
 
 def _workload_lines(row: dict[str, Any]) -> Iterator[str]:
     """Yield what one needs to know to ask for a workload."""
     yield "; ".join(f"{axis}: {', '.join(row[axis])}" for axis in ("modes", "frameworks", "precisions"))
+    alike: dict[str, list[str]] = {}
     for variant, sizes in row["variants"].items():
-        yield f"variant {variant}: " + "; ".join(f"size {name}{_parameters(size)}" for name, size in sizes.items())
+        alike.setdefault(json.dumps(sizes), []).append(variant)
+    for text, variants in alike.items():
+        yield f"variants: {', '.join(variants)}"
+        for name, size in json.loads(text).items():
+            yield f"    size {name}{_parameters(size)}"
     for mode in row["modes"]:
         groups: dict[str, list[str]] = {}
         for variant, batches in row["batches"][mode].items():
@@ -38,7 +57,9 @@ def _workload_lines(row: dict[str, Any]) -> Iterator[str]:
         for batches, variants in groups.items():
             yield f"batches in {mode}, {', '.join(variants)}: {batches}"
         for variant, goal in row["goals"][mode].items():
-            budget = f" within {goal['budget']:,} {row['item']}s, batch {goal['batch']}" if goal["budget"] else ""
+            budget = (
+                f" within {goal['budget']:,} {plural(row['item'])}, batch {goal['batch']}" if goal["budget"] else ""
+            )
             yield f"goal in {mode}, {variant}: {goal['figure']} {goal['target']:g}{budget}"
     for name, option in row["options"].items():
         yield f"--set {name}={option['default']}: {option['help']}"
@@ -67,10 +88,14 @@ def _text(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _workloads() -> list[dict[str, Any]]:
+def _workloads(names: Sequence[str]) -> list[dict[str, Any]]:
     rows = []
-    for name in workloads.names():
-        workload = workloads.load(name)
+    for name in names:
+        try:
+            workload = load_workload(name)
+        except BadValue as error:  # a package's own fault must not hide the others
+            print(f"siderostat: {error}", file=sys.stderr)
+            continue
         rows.append({
             "name": name,
             "title": workload.title,
@@ -93,11 +118,11 @@ def _workloads() -> list[dict[str, Any]]:
     return rows
 
 
-def _devices() -> list[dict[str, Any]]:
+def _devices(kinds: Sequence[str]) -> list[dict[str, Any]]:
     from siderostat.doctor import describe_device
 
     rows = []
-    for kind in devices.kinds():
+    for kind in kinds:
         adapter = devices.adapter(kind)
         about, missing = describe_device(kind)
         rows.append({

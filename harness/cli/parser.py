@@ -335,6 +335,9 @@ def _add_reproduce(commands: _Commands[argparse.ArgumentParser]) -> None:
 def _add_list(commands: _Commands[argparse.ArgumentParser]) -> None:
     parser = _add(commands, "list", "list", "list what can be measured")
     parser.add_argument("what", choices=("workloads", "devices"))
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="with all that can be asked of them; default: all, in short"
+    )
     parser.add_argument("--json", action="store_true", help="print the list as JSON, with all details")
 
 

@@ -10,8 +10,8 @@ from scipy.optimize import least_squares
 
 from siderostat import calibration
 from siderostat.devices.sim import calibration as parameters
-from siderostat.reproduce import arcelin2021, models, page, published
-from siderostat.reproduce.arcelin2021 import RATIO
+from siderostat.reproduce import arcelin2021, models, published
+from siderostat.reproduce.arcelin2021 import RATIO, page
 from siderostat.reproduce.published import GPU, IPU
 
 pytestmark = pytest.mark.slow
@@ -133,7 +133,7 @@ def test_the_page_holds_the_caveats_every_point_and_how_it_was_used(reproduction
 
 
 def test_points_as_csv_can_be_read_again(reproduction):
-    lines = arcelin2021.to_csv(reproduction).splitlines()
+    lines = arcelin2021.points_csv(reproduction).splitlines()
     assert len(lines) == 1 + 30
     assert lines[0].startswith("network,series,batch,role,published,modelled,p2_5")
 

@@ -6,7 +6,7 @@ of the next level is written. Rows are [link][channel][18][batch] as in kernel.c
 
 # Triton takes annotations other than its own for variables of the kernel.
 # ruff: noqa: ANN001, ANN202
-# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, assignment"
 
 from __future__ import annotations
 

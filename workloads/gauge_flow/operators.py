@@ -6,7 +6,7 @@ staple network only. Without values, on PyTorch's ``meta`` device, they give sha
 
 from __future__ import annotations
 
-from typing import Any, Sequence, Tuple
+from typing import Any, Callable, Dict, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from siderostat.workloads.gauge_flow.parameters import level_flops, projection_f
 _KINDS = {torch.float32: ("float", (4, 16)), torch.float64: ("double", (4, 8))}
 
 _NAMESPACE = "siderostat_gauge_flow"
-_LIBRARY = torch.library.Library(_NAMESPACE, "DEF")
+_LIBRARY: Any = torch.library.Library(_NAMESPACE, "DEF")  # type: ignore[no-untyped-call]
 _LIBRARY.define("level(Tensor s, Tensor mixing, Tensor own, Tensor upper, Tensor lower) -> Tensor")
 _LIBRARY.define("traces(Tensor links, Tensor corners) -> Tensor")
 _LIBRARY.define("projected(Tensor staples) -> Tensor")
@@ -103,11 +103,12 @@ def _native_projected(staples: Tensor) -> Tensor:
     return out
 
 
-for _name, _implementations in {
+_IMPLEMENTATIONS: Dict[str, Dict[str, Callable[..., Tensor]]] = {
     "level": {"CPU": _native_level, "CUDA": _triton_level, "Meta": _empty_level},
     "traces": {"CPU": _native_traces, "Meta": _empty_traces},
     "projected": {"CPU": _native_projected, "Meta": torch.empty_like},
-}.items():
+}
+for _name, _implementations in _IMPLEMENTATIONS.items():
     for _key, _implementation in _implementations.items():
         _LIBRARY.impl(_name, _implementation, _key)
 

@@ -128,7 +128,7 @@ def _complex_bytes() -> float:
 
 def _learned_bytes(needed: Extent, is_fused: bool, batch: int) -> float:
     made = needed.levels
-    numbers, tables = 4 * DIMENSIONS * _MATRIX, 0.0  # masked, and laid out in rows
+    numbers, tables = 4.0 * DIMENSIONS * _MATRIX, 0.0  # masked, and laid out in rows
     for read, links, (inside, outside) in zip((DIMENSIONS, *made), made, _channels()):
         tables += links * _FACTORS * _INDEX_BYTES / batch
         if is_fused:

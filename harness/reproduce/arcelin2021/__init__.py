@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,6 +13,8 @@ from siderostat.devices.sim.time import ON_CHIP
 from siderostat.devices.sim.trace import trace
 from siderostat.reproduce import models, networks, published
 from siderostat.reproduce.models import Model
+from siderostat.reproduce.page import Page, to_csv
+from siderostat.reproduce.parts import Found, Part
 from siderostat.reproduce.published import GPU, IPU
 
 NETWORKS = ("dnn", "bnn")
@@ -157,14 +157,23 @@ def reproduce(of: dict[str, Model] | None = None) -> Reproduction:
     )
 
 
-def to_csv(of: Reproduction) -> str:
+def points_csv(of: Reproduction) -> str:
     """Return every point of figures 2 and 3 as comma-separated values."""
-    file = io.StringIO(newline="")
-    rows = [{**asdict(p), "error": p.error, "in_95_band": p.is_covered} for p in of.points]
-    writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return file.getvalue()
+    return to_csv([{**asdict(p), "error": p.error, "in_95_band": p.is_covered} for p in of.points])
+
+
+def plan(scale: str, seeds: int) -> list[Part]:
+    """Return no parts: everything is computed in seconds."""
+    return []
+
+
+def show(found: Found) -> Page:
+    """Return the page; see :class:`siderostat.reproduce.page.Module`."""
+    from siderostat.reproduce.arcelin2021.page import section
+
+    made = "Made by siderostat. Everything that is not grey is modelled; every point is in points.csv."
+    of = reproduce()
+    return Page(section(of), points_csv(of), made)
 
 
 def _points(network: str, seconds: dict[Any, dict[str, Any]], held: dict[str, Model]) -> list[Point]:
