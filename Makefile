@@ -4,7 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run test lint types bench clean
+BASE ?= HEAD~1
+
+.PHONY: run test lint types bench gate clean
 
 run: $(VENV)/standard
 	$(BIN)/siderostat run $(ARGS)
@@ -27,6 +29,10 @@ types: $(VENV)/dev
 
 bench: $(VENV)/dev
 	for script in tests/benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+# Did the last commit, or what lies between BASE and HEAD, make siderostat itself slower?
+gate: $(VENV)/standard
+	$(BIN)/siderostat gate --base $(BASE) gate.toml $(ARGS)
 
 $(VENV)/standard $(VENV)/dev: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
