@@ -76,9 +76,14 @@ def is_beyond(cell: Cell, records: Iterable[Record]) -> Record | None:
 def edges(records: Iterable[Record]) -> list[Edge]:
     """Return the edge of each series in which a batch was refused or the edge was looked for."""
     found: dict[str, list[Record]] = {}
+    known: dict[str, str] = {}
     for record in records:
-        if record.attempt.cell.measure in (CAPACITY, THROUGHPUT) and fits(record) is not None:
-            found.setdefault(series(record.attempt.cell), []).append(record)
+        cell = record.attempt.cell
+        if cell.measure in (CAPACITY, THROUGHPUT) and fits(record) is not None:
+            key = cell.key()
+            if key not in known:
+                known[key] = series(cell)
+            found.setdefault(known[key], []).append(record)
     all_edges = map(_edge, found.values())
     return [edge for edge in all_edges if edge.refused is not None or edge.is_searched]
 

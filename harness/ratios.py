@@ -171,8 +171,11 @@ def between(references: Sequence[Case], cases: Sequence[Case]) -> Comparison:
     """
     known = _by_key(references)
     links = []
+    by_task: dict[str, list[Case]] = {}
+    for reference in references:
+        by_task.setdefault(_task(reference.cell), []).append(reference)
     for key, case in _by_key(cases).items():
-        alike = [known[key]] if key in known else [c for c in references if _task(c.cell) == _task(case.cell)]
+        alike = [known[key]] if key in known else by_task.get(_task(case.cell), [])
         links += [(reference, case) for reference in alike if reference.cell.measure == THROUGHPUT]
     return _compare(links, references, cases, None)
 
@@ -279,8 +282,9 @@ def _compare(
     matched = [_ratio(MATCHED, reference, case, disturbed) for reference, case in links]
     series = {(_series(reference.cell), _series(case.cell)): None for reference, case in links}
     best = []
+    of_references, of_cases = (_timed(references), _timed(cases)) if series else ({}, {})
     for theirs, ours in series:
-        all_theirs, all_ours = _timed_of(theirs, references), _timed_of(ours, cases)
+        all_theirs, all_ours = of_references.get(theirs, []), of_cases.get(ours, [])
         if all_theirs and all_ours and max(len(all_theirs), len(all_ours)) > 1:
             best.append(_ratio(BEST, _fastest(all_theirs), _fastest(all_ours), disturbed))
     found = [*matched, *best]
@@ -359,8 +363,13 @@ def _by_key(cases: Iterable[Case]) -> dict[str, Case]:
     return {case.cell.key(): case for case in cases if case.cell.measure == THROUGHPUT}
 
 
-def _timed_of(series: str, cases: Iterable[Case]) -> list[Case]:
-    return [c for c in cases if c.seconds_per_item is not None and _series(c.cell) == series]
+def _timed(cases: Iterable[Case]) -> dict[str, list[Case]]:
+    """Return the cases that have a time, by series."""
+    found: dict[str, list[Case]] = {}
+    for case in cases:
+        if case.seconds_per_item is not None:
+            found.setdefault(_series(case.cell), []).append(case)
+    return found
 
 
 def _fastest(cases: Iterable[Case]) -> Case:
@@ -377,9 +386,9 @@ def _set(cell: Cell) -> tuple[str, str, str]:
     return cell.workload, cell.variant, cell.mode
 
 
-def _task(cell: Cell) -> tuple[Any, ...]:
+def _task(cell: Cell) -> str:
     """Return what must be equal for cells of different runs to be compared."""
-    return *_set(cell), cell.batch, cell.size, sorted(cell.options.items()), cell.measure
+    return repr((*_set(cell), cell.batch, cell.size, sorted(cell.options.items()), cell.measure))
 
 
 def _sides(ratio: Ratio) -> tuple[Any, ...]:

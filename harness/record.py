@@ -12,6 +12,7 @@ This module belongs to the worker side: Python 3.8, standard library only.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from dataclasses import dataclass, field
@@ -116,6 +117,10 @@ class Cell:
 
     def key(self) -> str:
         """Sixteen hex digits, the same wherever and whenever they are computed."""
+        return self._key
+
+    @functools.cached_property
+    def _key(self) -> str:
         data = dataclasses.asdict(self)
         if self.measure == THROUGHPUT:  # as it was before there was anything else to measure
             del data["measure"]

@@ -305,8 +305,8 @@ def drift(records: Iterable[Record]) -> Drift | None:
 
 def trend(levels: Sequence[Sequence[tuple[float, float]]]) -> Drift | None:
     """Fit one slope to several series of (seconds, logarithm), each with a level of its own; None where it cannot."""
-    x = [moment - statistics.fmean(m for m, _ in level) for level in levels for moment, _ in level]
-    y = [log - statistics.fmean(v for _, v in level) for level in levels for _, log in level]
+    x = [moment - mean for level in levels for mean in [statistics.fmean(m for m, _ in level)] for moment, _ in level]
+    y = [log - mean for level in levels for mean in [statistics.fmean(v for _, v in level)] for _, log in level]
     freedom = len(x) - len(levels) - 1
     squares = math.fsum(a * a for a in x)
     if freedom < 1 or squares == 0:

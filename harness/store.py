@@ -17,11 +17,14 @@ import fcntl
 import functools
 import importlib.resources
 import json
+import math
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 from siderostat import wall_meter
 from siderostat.errors import NewerSchema, RunFolderBusy, RunFolderError, StorageFull
@@ -31,6 +34,12 @@ from siderostat.record import FAILURES, SCHEMA, Attempt, Cell, Reason, Record, S
 
 JOURNAL = "records.jsonl"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_MOST_WARNINGS = 20  # about lines of one journal that are no records; the rest are counted
+_MOST_WORDS = 300  # characters of what is quoted from a line that is no record
+_HUGE = re.compile(r"[eE]\+?\d{3}|\d{300}")  # what may be a number that no float holds
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")  # what may be half a character
+_TIMES_S = (1e-12, 1e12)  # of a block: shorter and longer ones are no times
+_MOST_ITEMS = 10**15
 
 
 class Run:
@@ -182,16 +191,59 @@ def read_journal(path: Path) -> tuple[list[Record], list[str]]:
     """
     records: list[Record] = []
     warnings: list[str] = []
-    for number, line in enumerate(_read(path).removesuffix("\n").split("\n"), start=1):
+    left_out = 0
+    once = _Once()
+    for number, line in enumerate(_lines(path), start=1):
         if not line:
             continue
         try:
-            records.append(parse(line))
+            records.append(once.shared(parse(line)))
         except ValueError as error:
-            warnings.append(f"{path}:{number}: left out, not a record ({error}); its attempt counts as not measured")
+            left_out += 1
+            if left_out <= _MOST_WARNINGS:
+                why = _shortened(str(error))
+                warnings.append(f"{path}:{number}: left out, not a record ({why}); its attempt counts as not measured")
         except NewerSchema as error:
             raise NewerSchema(f"{path}:{number}: {error}") from None
+    if left_out > _MOST_WARNINGS:
+        warnings.append(f"{path}: {left_out - _MOST_WARNINGS:,} further lines left out, for reasons of this kind")
     return records, warnings
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """Yield the lines of a journal, one at a time: it may be larger than the memory."""
+    try:
+        with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
+            for line in file:
+                yield line.removesuffix("\n")
+    except OSError as error:
+        raise RunFolderError(f"cannot read {path}: {error.strerror}") from error
+
+
+class _Once:
+    """What the records of a cell have in common, held once: a journal of a million lines has few cells."""
+
+    def __init__(self) -> None:
+        self._first: dict[tuple[Any, ...], Record] = {}
+
+    def shared(self, record: Record) -> Record:
+        """Return an equal record that shares what it can with an earlier one of its cell."""
+        cell = record.attempt.cell
+        place = (cell.workload, cell.variant, cell.mode, cell.framework, cell.device, cell.batch, cell.size)
+        first = self._first.setdefault((*place, cell.precision, cell.measure, cell.code), record)
+        if first is record or first.attempt.cell != cell:
+            return record
+        protocol = record.attempt.protocol
+        attempt = replace(
+            record.attempt,
+            cell=first.attempt.cell,
+            protocol=first.attempt.protocol if first.attempt.protocol == protocol else protocol,
+        )
+        alike = {name: getattr(first, name) for name in _SHARED if getattr(first, name) == getattr(record, name)}
+        return replace(record, attempt=attempt, **alike)
+
+
+_SHARED = ("device", "effective", "model", "item", "environment")
 
 
 def parse(line: str) -> Record:
@@ -201,7 +253,7 @@ def parse(line: str) -> Record:
         ValueError: if it is no record; the text says why.
         NewerSchema: if it was written by a newer siderostat.
     """
-    data = json.loads(line)
+    data = decode(line)
     if not isinstance(data, dict):
         raise ValueError("a JSON object is expected")
     schema = data.get("schema")
@@ -209,19 +261,98 @@ def parse(line: str) -> Record:
         raise NewerSchema(
             f"schema {schema} is newer than {SCHEMA}, the newest this siderostat reads; upgrade siderostat"
         )
-    error = next(_validator().iter_errors(data), None)
-    if error is not None:
-        place = "/".join(map(str, error.absolute_path)) or "the line"
-        raise ValueError(f"{place}: {error.message}")
-    return Record.from_dict(data)
+    _check(data)
+    record = Record.from_dict(data)
+    _check_times(record)
+    return record
+
+
+def decode(text: str) -> Any:
+    """Read JSON that others may have written.
+
+    Raises:
+        ValueError: if it is none, or holds a number that is none or a text that is none; NaN is no JSON.
+    """
+    try:
+        data = _JSON.decode(text)
+        if _HUGE.search(text):
+            _FINITE_JSON.decode(text)
+        if _HALF.search(text):
+            json.dumps(data, ensure_ascii=False).encode()  # half a character cannot be written
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    except UnicodeEncodeError:
+        raise ValueError("a text with half a character in it") from None
+    return data
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _no_number(text[:20])
+
+
+def _whole(text: str) -> int:
+    return int(text) if len(text) < 300 else _no_number(f"a number of {len(text):,} digits")
+
+
+_JSON = json.JSONDecoder(parse_constant=_no_number)
+_FINITE_JSON = json.JSONDecoder(parse_constant=_no_number, parse_float=_finite, parse_int=_whole)
+
+
+def _check(data: dict[str, Any]) -> None:
+    """Check a record against its schema.
+
+    Raises:
+        ValueError: if it does not conform.
+    """
+    from fastjsonschema import JsonSchemaValueException
+
+    try:
+        _validate()(data)
+    except JsonSchemaValueException as error:
+        place = "/".join(map(str, error.path[1:])) or "the line"
+        raise ValueError(f"{place}: {error.message.removeprefix(error.name or '').strip()}") from None
 
 
 @functools.cache
-def _validator() -> Any:
-    from jsonschema import Draft202012Validator
+def _validate() -> Callable[[Any], Any]:
+    import fastjsonschema
 
     schema = importlib.resources.files("siderostat").joinpath("schema", f"record-{SCHEMA}.json").read_text()
-    return Draft202012Validator(json.loads(schema))
+    check: Callable[[Any], Any] = fastjsonschema.compile(json.loads(schema), use_default=False)
+    return check
+
+
+def _check_times(record: Record) -> None:
+    """Check that figures can be made from what an ``ok`` record timed.
+
+    Raises:
+        ValueError: if not.
+    """
+    bursts = [burst for burst in record.bursts if burst.turn >= 0]
+    if record.status is not Status.OK or not bursts:
+        return
+    if not record.items_per_step or record.items_per_step > _MOST_ITEMS:
+        raise ValueError(f"items_per_step: {record.items_per_step} beside bursts that were timed")
+    least, most = _TIMES_S
+    for burst in bursts:
+        if not burst.seconds or min(burst.seconds) < least or max(burst.seconds) > most:
+            raise ValueError(f"bursts/{burst.turn}/seconds: empty, or not times of blocks")
+        if burst.block_steps > _MOST_ITEMS:
+            raise ValueError(f"bursts/{burst.turn}/block_steps: {burst.block_steps:.4g} are no number of steps")
+
+
+def _shortened(text: str) -> str:
+    return printable(text if len(text) <= _MOST_WORDS else f"{text[:_MOST_WORDS]}...")
+
+
+def printable(text: str) -> str:
+    """Return a text as one line that does nothing to a terminal but stand there."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def mend_journal(path: Path) -> None:
@@ -247,12 +378,20 @@ def mend_journal(path: Path) -> None:
 def _plan_and_manifest(folder: Path) -> tuple[Plan, dict[str, Any]]:
     plan, manifest = folder / "plan.json", folder / "manifest.json"
     try:
-        return Plan.from_json(_read(plan), str(plan)), dict(json.loads(_read(manifest)))
-    except (ValueError, KeyError, TypeError) as error:
+        return Plan.from_json(_read(plan), str(plan)), _manifest(manifest)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RunFolderError(
             f"plan.json or manifest.json in {folder} is damaged ({type(error).__name__}: {error}); the records are in "
             f"{folder / JOURNAL}: bring the files back, or measure into another folder"
         ) from None
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    data = dict(decode(_read(path)))
+    schema = data.get("schema")
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise NewerSchema(f"{path} has schema {schema}; this siderostat reads up to {SCHEMA}: upgrade it")
+    return data
 
 
 def _check_is_run(folder: Path) -> None:

@@ -11,7 +11,14 @@ from pathlib import Path
 from siderostat.files import write_atomically
 from siderostat.reports.run import RunData
 
-__all__ = ["RunData", "write"]
+__all__ = ["MOST_CASES", "RunData", "TooManyCases", "write"]
+
+MOST_CASES = 2000
+"""More rows than that are no table to read, and no chart."""
+
+
+class TooManyCases(ValueError):
+    """More cases than a report can show."""
 
 
 def write(runs: Sequence[RunData], folder: Path) -> dict[str, Path]:
@@ -29,6 +36,7 @@ def write(runs: Sequence[RunData], folder: Path) -> dict[str, Path]:
 
     Raises:
         ValueError: if there is no run.
+        TooManyCases: if there are more than ``MOST_CASES``.
         ModuleNotFoundError: if altair, vl-convert, jinja2 or Pillow is missing.
         OSError: if the folder cannot be written.
     """
@@ -37,6 +45,9 @@ def write(runs: Sequence[RunData], folder: Path) -> dict[str, Path]:
 
     if not runs:
         raise ValueError("a report needs at least one run")
+    cases = sum(len(run.cases) for run in runs)
+    if cases > MOST_CASES:
+        raise TooManyCases(f"{cases:,} cases; a report shows {MOST_CASES:,} at most")
     content = document(runs)
     texts = {
         "report.html": html.text(content),

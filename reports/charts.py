@@ -60,19 +60,19 @@ def charts(table: Sequence[Row], curves: Sequence[Curve]) -> Iterator[Chart]:
 
 def quality_charts(of: Learned) -> Iterator[Chart]:
     """Yield what the model says against what is true and, where it was looked at while it learned, how it learned."""
-    pairs = of.qualities[0].pairs
+    pairs, item = of.qualities[0].pairs, of.records[0].item or "item"
     shapes: dict[str, Sequence[Sequence[float]]] = {n: pairs[n] for n in ("e1", "e2") if n in pairs}
     if shapes:
-        yield _predictions("ellipticity", "ellipticity component", shapes)
+        yield _predictions("ellipticity", "ellipticity component", shapes, item)
     for name in pairs:
         if name not in shapes:
-            yield _predictions(name, name, {name: pairs[name]})
+            yield _predictions(name, name, {name: pairs[name]}, item)
     if any(len(q.looks) > 1 for q in of.qualities):
         yield _learning(of)
 
 
-def _predictions(name: str, title: str, pairs: Mapping[str, Sequence[Sequence[float]]]) -> Chart:
-    """Chart predicted over true values, with the line on which they would be equal."""
+def _predictions(name: str, title: str, pairs: Mapping[str, Sequence[Sequence[float]]], item: str) -> Chart:
+    """Chart predicted over true values, with the line on which they would be equal; ``item`` is the work unit."""
     points: list[dict[str, Any]] = [
         {"series": series_name, "true": true, "predicted": predicted}
         for series_name, (all_true, all_predicted) in pairs.items()
@@ -94,7 +94,7 @@ def _predictions(name: str, title: str, pairs: Mapping[str, Sequence[Sequence[fl
         .mark_line(color=theme.MUTED, strokeDash=[4, 4], strokeWidth=1.2)
         .encode(x="true:Q", y="predicted:Q")
     )
-    n = count(len(next(iter(pairs.values()))[0]), "galaxy")
+    n = count(len(next(iter(pairs.values()))[0]), item)
     caption = f"{capital(n)} that the model was not trained on; dashed: predicted as it is."
     return Chart(f"predicted_{name}", f"Predicted against true {name}", caption, dressed(marks + line))
 
@@ -140,9 +140,18 @@ def svg(chart: Chart, prefix: str) -> str:
     """
     import vl_convert
 
-    text: str = vl_convert.vegalite_to_svg(chart.spec)
+    text: str = vl_convert.vegalite_to_svg(_drawable(chart.spec))
     text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text)
     return re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}-", text)
+
+
+def _drawable(value: Any) -> Any:
+    """Return a description without the control characters that some texts hold: what draws it ends at them."""
+    if isinstance(value, str):
+        return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in value)
+    if isinstance(value, Mapping):
+        return {_drawable(key): _drawable(held) for key, held in value.items()}
+    return [_drawable(held) for held in value] if isinstance(value, (list, tuple)) else value
 
 
 def _throughput(timed: Sequence[Row], names: dict[int, str], missing: str) -> Chart:

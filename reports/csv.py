@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -38,9 +39,10 @@ def ratios(runs: Sequence[RunData]) -> str:
 
 def _text(table: Iterable[Mapping[str, Any]], columns: Sequence[str] = ()) -> str:
     """Return rows of equal keys as text; Python writes floats so that reading gives the same float again."""
-    held = list(table)
+    rest = iter(table)
+    first = next(rest, None)
     file = io.StringIO(newline="")
-    writer = csv.DictWriter(file, list(held[0]) if held else columns, lineterminator="\n")
+    writer = csv.DictWriter(file, columns if first is None else list(first), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(held)
+    writer.writerows([] if first is None else itertools.chain([first], rest))
     return file.getvalue()

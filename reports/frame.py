@@ -31,7 +31,7 @@ def frame(cases: Iterable[Case], grade: str = "", run: str = "") -> pd.DataFrame
 
 def records_frame(records: Iterable[Record]) -> pd.DataFrame:
     """Return one row for each record of one run: median seconds per item, status, processor share, flags."""
-    return _typed(pd.DataFrame(process_rows(records), columns=list(COLUMNS)))
+    return _typed(pd.DataFrame(list(process_rows(records)), columns=list(COLUMNS)))
 
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:

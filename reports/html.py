@@ -6,6 +6,7 @@ import base64
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -46,6 +47,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["capital"] = capital
+    environment.filters["grid_base64"] = _grid_base64
     return environment
 
 
@@ -88,6 +90,10 @@ def _figures(drawn: Iterable[Chart], prefix: str) -> list[Figure]:
 def _pictures(of: Learned) -> list[Picture]:
     """Return the pictures that the first process made."""
     return [
-        Picture(name, base64.b64encode(grid_png(packed)).decode(), packed["shape"][0])
-        for name, packed in of.qualities[0].pictures.items()
+        Picture(name, _grid_base64(packed), packed["shape"][0]) for name, packed in of.qualities[0].pictures.items()
     ]
+
+
+def _grid_base64(packed: dict[str, Any]) -> str:
+    """Return pictures, as a record holds them, as one picture for a page."""
+    return base64.b64encode(grid_png(packed)).decode()

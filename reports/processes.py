@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -54,19 +54,20 @@ def process_row(record: Record, is_counted: bool) -> dict[str, Any]:
     return {name: values[name] if name in values else getattr(record, name) for name in COLUMNS}
 
 
-def process_rows(records: Iterable[Record]) -> list[dict[str, Any]]:
-    """Return one row for each record of one run, in their order."""
+def process_rows(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
+    """Yield one row for each record of one run, in their order."""
     held = list(records)
     chosen = {id(r) for case in cases(held) for r in counted(case.records)}
-    return [process_row(r, id(r) in chosen) for r in held]
+    for record in held:
+        yield process_row(record, id(record) in chosen)
 
 
-def all_process_rows(runs: Sequence[RunData]) -> list[dict[str, Any]]:
-    """Return the processes of all runs, the null workload's too; column ``run`` comes first where there are several."""
-    if len(runs) == 1:
-        return process_rows(runs[0].records)
+def all_process_rows(runs: Sequence[RunData]) -> Iterator[dict[str, Any]]:
+    """Yield the processes of all runs, the null workload's too; column ``run`` comes first where there are several."""
     names = run_names(runs)
-    return [{"run": name, **p} for run, name in zip(runs, names, strict=True) for p in process_rows(run.records)]
+    for run, name in zip(runs, names, strict=True):
+        for row in process_rows(run.records):
+            yield row if len(runs) == 1 else {"run": name, **row}
 
 
 def failures(records: Iterable[Record]) -> list[list[Record]]:

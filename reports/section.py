@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from siderostat.reports.tables import Table
 
@@ -21,6 +21,7 @@ class Part:
     charts: Callable[[], Iterable[Chart]] = tuple  # called when a page is drawn: altair is slow to import
     table: Table | None = None
     notes: list[str] = field(default_factory=list)
+    pictures: dict[str, dict[str, Any]] = field(default_factory=dict)  # title -> as records hold them; first of all
 
 
 @dataclass(frozen=True)

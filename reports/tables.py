@@ -26,6 +26,9 @@ from siderostat.reports.published import PROVENANCE, Curve
 from siderostat.reports.rows import Row
 from siderostat.words import plural
 
+MOST_FAILURES = 200  # rows of the table of what did not end well
+MOST_ALIKE = 12  # rounds and logs named in one of them
+
 
 @dataclass(frozen=True)
 class TableRow:
@@ -179,7 +182,8 @@ def _published_seconds(value: float | None) -> str:
 def failure_table(records: Iterable[Record]) -> Table | None:
     """Return every record that is not ``ok``, those of a cell that ended alike in one row; None where all went well."""
     lines = []
-    for group in failures(records):
+    groups = failures(records)
+    for group in groups[:MOST_FAILURES]:
         first, cell = group[0], group[0].attempt.cell
         title = set_title((cell.workload, cell.variant, cell.mode))
         where = f"{title}: {cell.framework} on {cell.device}, {cell.precision}, size {cell.size}, batch {cell.batch}"
@@ -188,15 +192,23 @@ def failure_table(records: Iterable[Record]) -> Table | None:
             TableRow(
                 [
                     where,
-                    ", ".join(str(r.attempt.round) for r in group),
+                    _first(str(r.attempt.round) for r in group),
                     first.status.value,
                     first.reason.value if first.reason else NOT_KNOWN,
                     first.detail or STATUS[first.status.value],
-                    ", ".join(logs) or NOT_KNOWN,
+                    _first(logs) or NOT_KNOWN,
                     first.provenance.value if first.provenance else NOT_KNOWN,
                 ],
                 "failed",
             )
         )
     head = ["Case", "Rounds", "Status", "Reason", "What happened", "Log", "Provenance"]
-    return Table(head, lines) if lines else None
+    more = f"the first {MOST_FAILURES:,} of {len(groups):,} rows; all processes are in records.csv"
+    return Table(head, lines, more if len(groups) > MOST_FAILURES else "") if lines else None
+
+
+def _first(texts: Iterable[str]) -> str:
+    """Return texts with commas between them, the first of many."""
+    held = list(texts)
+    more = len(held) - MOST_ALIKE
+    return ", ".join(held[:MOST_ALIKE]) + (f" and {more:,} more" if more > 0 else "")

@@ -50,6 +50,12 @@ def write(runs: Sequence[Run], folder: Path) -> Mapping[str, Path]:
 
     try:
         return reports.write([_data(run) for run in runs], folder)
+    except reports.TooManyCases as error:
+        folders = " ".join(str(run.folder) for run in runs)
+        raise BadValue(
+            f"no report was written: there are {error}. Measure fewer in one run; all figures, a line for each: "
+            f"siderostat export lines {folders}"
+        ) from None
     except ModuleNotFoundError as error:
         raise BadValue(
             f"reports need the package {error.name}; install it with: pip install 'siderostat[report]'"

@@ -10,12 +10,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from siderostat import progress, ratios, stats
+from siderostat import progress, ratios, stats, store
 from siderostat.errors import DONE
 from siderostat.ratios import Ratio
 from siderostat.record import THROUGHPUT, Record
 from siderostat.stats import Case, Estimate
 from siderostat.store import Run
+
+_MOST_ROWS = 1000  # of the table, of ratios and of trained models
 
 
 def main(arguments: argparse.Namespace, words: Sequence[str]) -> int:
@@ -35,10 +37,16 @@ def main(arguments: argparse.Namespace, words: Sequence[str]) -> int:
         print(json.dumps({"run": str(run.folder), "grade": run.plan.grade, **figures}, indent=1))
         return DONE
     _print_table(run, cases)
-    for ratio in compared:
-        print(_compared(ratio))
-    for record in judged:
-        print(progress.described(record))
+    for ratio in compared[:_MOST_ROWS]:
+        print(store.printable(_compared(ratio)))
+    for record in judged[:_MOST_ROWS]:
+        print(store.printable(progress.described(record)))
+    longest = max(len(cases), len(compared), len(judged))
+    if longest > _MOST_ROWS:
+        print(
+            f"The first {_MOST_ROWS:,} of {longest:,} are shown; all figures, a line for each: "
+            f"siderostat export lines {run.folder}"
+        )
     return DONE
 
 
@@ -95,10 +103,11 @@ def _as_dict(case: Case) -> dict[str, Any]:
 def _print_table(run: Run, cases: Sequence[Case]) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     done = len({r.attempt.key() for r in run.records})
     table = Table(
-        title=f"{run.folder}: grade {run.plan.grade}, {done} of {len(run.plan.attempts())} measurements",
+        title=Text(f"{run.folder}: grade {run.plan.grade}, {done} of {len(run.plan.attempts())} measurements"),
         title_justify="left",
     )
     for heading in (
@@ -112,17 +121,17 @@ def _print_table(run: Run, cases: Sequence[Case]) -> None:
         "notes",
     ):
         table.add_column(heading, justify="right" if heading in ("batch", "processes") else "left", overflow="fold")
-    for case in sorted(
-        cases, key=lambda c: (c.cell.workload, c.cell.variant, c.cell.mode, c.cell.device, c.cell.batch)
-    ):
+    ranked = sorted(cases, key=lambda c: (c.cell.workload, c.cell.variant, c.cell.mode, c.cell.device, c.cell.batch))
+    for case in ranked[:_MOST_ROWS]:
         cell, time = case.cell, case.seconds_per_item
         notes = sorted({r.reason.value for r in case.records if r.reason}) + list(case.flags)
-        table.add_row(
+        texts = [
             f"{cell.workload} {cell.variant} {cell.mode} {cell.framework}", cell.device, str(cell.batch),
             _with_interval(time.inverse()) if time else "n/a",
             _with_interval(time.times(1e3), " ms") if time else "n/a",
             str(time.n if time else 0), case.provenance.value if case.provenance else "n/a", ", ".join(notes),
-        )  # fmt: skip
+        ]  # fmt: skip
+        table.add_row(*map(Text, map(store.printable, texts)))  # as texts: no name is taken for markup
     Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
