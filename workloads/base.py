@@ -16,7 +16,7 @@ DYNAMIC_SHAPES = "dynamic shapes"
 SHARED_WEIGHTS = "weights shared between phases"
 LOOSE_TENSORS = "tensors that are neither parameters nor buffers"
 UPDATE_HOOKS = "gradients changed between the backward pass and the update"
-HOST_KERNELS = "a kernel for the host's processor"
+HOST_KERNELS = "a kernel for the host's processor, or Triton for the same on a GPU"
 
 FEATURES = (
     COMPLEX, DECOMPOSITIONS, FOURIER, DYNAMIC_SHAPES, SHARED_WEIGHTS, LOOSE_TENSORS, UPDATE_HOOKS, HOST_KERNELS,

@@ -43,4 +43,10 @@ PAPERS = {
         scales=("small", "tiny", "paper"),
         seeds=3,
     ),
+    "nadler-to": Paper(
+        "stellar mass functions from halos, by a forest and a three-dimensional network fitted and judged here",
+        "siderostat.reproduce.nadler_to",
+        scales=("small", "tiny", "paper"),
+        seeds=3,
+    ),
 }

@@ -73,6 +73,7 @@ def test_predictions_are_drawn_against_the_truth(tmp_path):
         {"series": "e1", "true": 0.1, "predicted": 0.05},
         {"series": "e1", "true": -0.2, "predicted": -0.1},
     ]
+    assert charts["predicted_ellipticity"].caption.startswith("2 galaxy images that the model was not trained on")
 
 
 def test_one_look_is_no_learning_curve(tmp_path):

@@ -6,7 +6,7 @@ that look alike, so that the scatter of their masses, and with it the heavy end 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Dict, Tuple
 
 import numpy as np
@@ -33,12 +33,14 @@ class ForestResult:
         importances: of each feature, the share of the variance that splits by it take away; they sum to 1.
         scatter_dex: standard deviation of predicted minus true log10 stellar mass over halos of the validation boxes.
         halos: that it was fitted to.
+        labels: predicted of the validation boxes, (boxes, 14).
     """
 
     chi2: float
     importances: Dict[str, float]
     scatter_dex: float
     halos: int
+    labels: np.ndarray = field(repr=False)
 
 
 def forest(trees: int, depth: int, seed: int, jobs: int) -> Any:
@@ -87,4 +89,5 @@ def forest_chi2(
         importances=dict(zip(boxes.feature_names, map(float, grown.feature_importances_))),
         scatter_dex=float((guessed - boxes.log_stellar_mass)[unseen].std()),
         halos=len(chosen),
+        labels=labels,
     )
