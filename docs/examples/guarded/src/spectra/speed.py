@@ -1,8 +1,8 @@
 """What of this package must not become slower, as a workload for siderostat."""
 
 import numpy as np
-from siderostat.workloads.base import Feed, Phase, Size, Step, Workload, WrongResult
 
+from siderostat.workloads.base import Feed, Phase, Size, Step, Workload, WrongResult
 from spectra import power_spectrum
 
 _SIDE = 64
