@@ -41,9 +41,11 @@ class Module(Protocol):
             scale: one of those in the table of papers; empty where that has none.
             seeds: repetitions of each training.
         """
+        ...
 
     def show(self, found: Found) -> Page:
         """Return the page made from the parts that there are, however few."""
+        ...
 
 
 def texts(page: Page) -> dict[str, str]:

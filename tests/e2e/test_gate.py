@@ -17,7 +17,7 @@ from tests.conftest import command
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "examples" / "guarded"
 SLOWER = "    for _ in range(3):\n        np.fft.fft2(maps)\n    return np.stack"
-QUICK = ("--quick", "--budget", "30s", "-b", "16")
+QUICK = ("--quick", "--budget", "20s", "-b", "16")
 
 
 def git(folder, *words):

@@ -130,7 +130,8 @@ def _count_with_torch() -> None:
     def of_projected(staples: Sequence[int], **_: Any) -> int:
         return projection_flops(staples[-2] * staples[-1], pairs.NEWTON_STEPS)
 
-    for operation, formula in ((known.level, of_level), (known.traces, of_traces), (known.projected, of_projected)):
+    formulas: Dict[Any, Any] = {known.level: of_level, known.traces: of_traces, known.projected: of_projected}
+    for operation, formula in formulas.items():
         register_flop_formula(operation)(formula)
 
 

@@ -264,13 +264,14 @@ class _Training:
             AIMS: torch.full_like(of_target, adda.IS_SOURCE),
             **{name: labels[of_target] for name, labels in self._further.items()},
         }
+        losses = []
         for part, optimizer in zip(self._parts, self._optimizers):
             optimizer.zero_grad()
-            loss = part.model(*(batch[name] for name in part.takes))[-1]
+            loss: Tensor = part.model(*(batch[name] for name in part.takes))[-1]
             loss.backward()
             optimizer.step()
-        detached: Tensor = loss.detach()
-        return detached
+            losses.append(loss.detach())
+        return losses[-1]
 
 
 def _cuda(tensor: Tensor) -> List[int]:

@@ -7,7 +7,7 @@ features of the target (label 1). Then the target encoder moves so that its feat
 from __future__ import annotations
 
 import copy
-from typing import Callable, List, Optional, Tuple
+from typing import Any, Callable, List, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -227,7 +227,8 @@ def parts(formulation: str, encoder: nn.Module, discriminator: Discriminator) ->
     if formulation == "reused":
         # torch.compile ends a graph at either, so that the encoder's backward pass can run after the discriminator's.
         kept = Kept()
-        keep, take = (torch._dynamo.disable(method) for method in (kept.put, kept.take))  # type: ignore[no-untyped-call]
+        outside: Any = torch._dynamo.disable
+        keep, take = outside(kept.put), outside(kept.take)
         return [
             Part(DiscriminatorTraining(source, target, discriminator, keep), (SOURCE, TARGET), to_discriminator),
             Part(KeptEncoderTraining(target, discriminator, take), (AIMS,), to_target),

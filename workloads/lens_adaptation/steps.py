@@ -337,7 +337,7 @@ class CgdmStep(LensStep):
         shapes = {"logits": (2, spec.batch, CLASSES), "discrepancy": (), "gradient discrepancy": (), "loss": ()}
         _, *found = checked(outputs, shapes)
         names = ("discrepancy", "gradient_discrepancy", "loss")
-        figures = dict(zip(names, (float(some.reshape(())) for some in found)))
+        figures: Dict[str, float] = {name: float(some.reshape(())) for name, some in zip(names, found)}
         for name, most in (("discrepancy", 2 / CLASSES), ("gradient_discrepancy", 2.0)):
             if not -_SUM <= figures[name] <= most + _SUM:
                 raise WrongResult(f"the {name} is {figures[name]:.3g}, not between 0 and {most:.3g}")

@@ -77,7 +77,8 @@ class Galaxy10(Sources):
                 f"{self._path} lacks the datasets {', '.join(missing)}; found: {', '.join(self._file) or 'none'}. "
                 "Galaxy10 has images and ans"
             )
-        pictures, answers = self._file["images"], self._file["ans"]
+        pictures: Any = self._file["images"]
+        answers: Any = self._file["ans"]
         shape = pictures.shape
         if (
             len(shape) != 4

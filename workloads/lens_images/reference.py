@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import math
 from typing import Any, Dict, List, Sequence
 
@@ -36,9 +37,7 @@ class Naive(Renderer):
         return np.stack([self._draw(scene) for scene in scenes])
 
     def _draw(self, scene: Scene) -> np.ndarray:
-        from astropy.cosmology import FlatLambdaCDM
-
-        cosmology = FlatLambdaCDM(H0=HUBBLE_KM_S_MPC, Om0=MATTER_DENSITY)
+        cosmology = flat_cosmology()
         model = image_model(self._instrument, len(scene.masses_msun), cosmology)
         return draw(model, scene, einstein_radius_of_the_sun(cosmology))
 
@@ -51,10 +50,8 @@ class Cached(Renderer):
     """
 
     def __init__(self, instrument: Instrument) -> None:
-        from astropy.cosmology import FlatLambdaCDM
-
         self._instrument = instrument
-        self._cosmology = FlatLambdaCDM(H0=HUBBLE_KM_S_MPC, Om0=MATTER_DENSITY)
+        self._cosmology = flat_cosmology()
         self._unit_arcsec = einstein_radius_of_the_sun(self._cosmology)
         self._model = functools.lru_cache(maxsize=None)(self._make_model)
 
@@ -95,14 +92,22 @@ def single_band(instrument: Instrument) -> Dict[str, Any]:
     }
 
 
+def flat_cosmology() -> Any:
+    """Return astropy's flat cosmology with the constants of the lenses."""
+    cosmology: Any = importlib.import_module("astropy.cosmology")
+    return cosmology.FlatLambdaCDM(H0=HUBBLE_KM_S_MPC, Om0=MATTER_DENSITY)
+
+
 def einstein_radius_of_the_sun(cosmology: Any) -> float:
     """Return the Einstein radius of one solar mass in arcseconds, by astropy."""
-    from astropy import units
-    from astropy.constants import G, M_sun, c
-
+    # astropy makes its units and constants when it is imported: type checkers do not see them.
+    units: Any = importlib.import_module("astropy.units")
+    constants: Any = importlib.import_module("astropy.constants")
     lens, source = (cosmology.angular_diameter_distance(z) for z in (LENS_REDSHIFT, SOURCE_REDSHIFT))
     between = cosmology.angular_diameter_distance(LENS_REDSHIFT, SOURCE_REDSHIFT)
-    squared = (4 * G * M_sun / c**2 * between / (lens * source)).to_value(units.dimensionless_unscaled)
+    squared = (4 * constants.G * constants.M_sun / constants.c**2 * between / (lens * source)).to_value(
+        units.dimensionless_unscaled
+    )
     return float((math.sqrt(squared) * units.rad).to_value(units.arcsec))
 
 

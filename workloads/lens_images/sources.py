@@ -160,9 +160,9 @@ def cut_outs() -> List[np.ndarray]:
     noise = 1.4826 * float(np.median(np.abs(above - np.median(above))))
     patches, number = ndimage.label(ndimage.gaussian_filter(above, 1.5) > max(4 * noise, 6))
     numbers = np.arange(1, number + 1)
-    areas = ndimage.sum_labels(np.ones_like(light), patches, numbers)
+    areas = np.asarray(ndimage.sum_labels(np.ones_like(light), patches, numbers))
     peaks = ndimage.maximum(light, patches, numbers)
-    centres = ndimage.center_of_mass(np.maximum(above, 0), patches, numbers)
+    centres: Any = ndimage.center_of_mass(np.maximum(above, 0), patches, numbers)
     useful = (areas > LEAST_AREA_PIXELS) & (areas < LARGEST_AREA_PIXELS) & (peaks < SATURATED)
     found = []
     for patch in numbers[useful]:

@@ -15,7 +15,7 @@ from siderostat.reproduce.abbott2024.findings import COSTS, Findings
 from siderostat.reproduce.abbott2024.loops import KINDS, TITLES
 
 MEASURED, PUBLISHED = "measured", "published"
-_COLOURS = dict(zip(KINDS, theme.OKABE_ITO, strict=False))
+_COLOURS: dict[str, str] = dict(zip(KINDS, theme.OKABE_ITO, strict=False))
 _SMOOTHED = 5  # updates in the mean of a learning curve
 
 
