@@ -264,10 +264,10 @@ class _Training:
             AIMS: torch.full_like(of_target, adda.IS_SOURCE),
             **{name: labels[of_target] for name, labels in self._further.items()},
         }
-        losses = []
+        losses: List[Tensor] = []
         for part, optimizer in zip(self._parts, self._optimizers):
             optimizer.zero_grad()
-            loss: Tensor = part.model(*(batch[name] for name in part.takes))[-1]
+            loss = part.model(*(batch[name] for name in part.takes))[-1]
             loss.backward()
             optimizer.step()
             losses.append(loss.detach())
