@@ -154,7 +154,7 @@ def test_nothing_measured_is_exit_code_4(siderostat, faulty, tmp_path):
     [
         (
             ["run", "-w", "galaxy-shap"],
-            "unknown workload 'galaxy-shap'; did you mean 'galaxy-shape'? Allowed: arithmetic, ",
+            "unknown workload 'galaxy-shap'; did you mean 'galaxy-shape'? Allowed: adamatch-step, ",
         ),
         (["run", "-d", "cup"], "unknown device 'cup'; did you mean 'cpu'?"),
         (["run", "-b", "none"], "-b: 'none' is no batch size"),
