@@ -119,7 +119,7 @@ def test_a_path_option_is_made_absolute(tmp_path, monkeypatch):
     [
         (
             {"workload": "galaxy-shap"},
-            r"unknown workload 'galaxy-shap'; did you mean 'galaxy-shape'\? Allowed: arithmetic, ",
+            r"unknown workload 'galaxy-shap'; did you mean 'galaxy-shape'\? Allowed: adamatch-step, ",
         ),
         ({"devices": ["cpi"]}, r"unknown device 'cpi'; did you mean 'cpu'\? Allowed: cpu"),
         ({"devices": ["cpu:thread=2"]}, r"unknown setting 'thread' of device 'cpu'; did you mean 'threads'"),

@@ -343,7 +343,8 @@ def test_lines_are_read_by_one_regular_expression():
 def test_the_regular_expressions_of_the_documentation_find_their_figures():
     page = (Path(__file__).parents[2] / "docs" / "exports.md").read_text()
     output = only("lines")
-    patterns = [p.replace("{SERIES}", re.escape(MEASURED)) for p in re.findall(r"r'(.*?)'", page)]
+    quoted = [one or other for one, other in re.findall(r"""\br(?:'(.*?)'|"(.*?)")""", page)]
+    patterns = [p.replace("{SERIES}", re.escape(MEASURED)) for p in quoted]
     failures = [p for p in patterns if "status" in p]
     values = [p for p in patterns if "(?P<value>" in p]
     contexts = [p for p in patterns if "(?P<series>" in p]
