@@ -67,8 +67,9 @@ def judge(first: Sequence[float], fresh: Sequence[float] = (), floor: float = FL
     """Return the gate's verdict.
 
     FAIL needs a suspect whose ``fresh`` pairs have a lower 99 % bound above 0 and an estimate above the floor. PASS
-    needs an upper 95 % bound below the floor: of the fresh pairs of a suspect, else of the first ones. All else is
-    inconclusive, a suspect without fresh pairs among it.
+    needs an upper 95 % bound below the floor: of the fresh pairs of a suspect, else of the first ones; a slowdown that
+    fresh pairs have seen again (lower 97.5 % bound above 0) is not passed however small. All else is inconclusive, a
+    suspect without fresh pairs among it.
 
     Args:
         first: log(t_head / t_base) of each pair of the first stage.
@@ -85,7 +86,8 @@ def judge(first: Sequence[float], fresh: Sequence[float] = (), floor: float = FL
     if suspect and _is_above_zero(slowdown, _FAIL_CONFIDENCE) and slowdown.value > math.log1p(floor):
         return Judgement(Verdict.FAIL, slowdown, suspect)
     upper = slowdown.bound(_PASS_CONFIDENCE)
-    is_passed = upper is not None and upper < math.log1p(floor)
+    is_confirmed = suspect and _is_above_zero(slowdown, _SUSPECT_CONFIDENCE)
+    is_passed = upper is not None and upper < math.log1p(floor) and not is_confirmed
     return Judgement(Verdict.PASS if is_passed else Verdict.INCONCLUSIVE, slowdown, suspect)
 
 

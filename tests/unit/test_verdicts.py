@@ -57,8 +57,9 @@ def test_a_suspect_of_chance_is_cleared_by_fresh_pairs():
 
 
 def test_a_slowdown_below_the_floor_is_never_passed_by_the_pairs_that_saw_it():
-    found = only(stage(0.03, scatter=0.02), stage(0.03, 15, scatter=0.02, seed=1))
-    assert found.verdict in (Verdict.PASS, Verdict.INCONCLUSIVE)
+    found = only(stage(0.03), stage(0.03, 15, seed=1))
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert found.slowdown.high < 1.05
     noisy = only(stage(0.03, scatter=0.1, seed=3))
     assert noisy.verdict is Verdict.INCONCLUSIVE
     assert noisy.detectable > 0.05
