@@ -130,9 +130,10 @@ def sides(cells: Sequence[Cell]) -> list[list[Cell]]:
 
 def suspects(first: Sequence[Record], cells: Sequence[Cell]) -> list[Cell]:
     """Return the cells whose head looks slower after the first stage."""
-    found = []
+    found, held = [], _by_cell(first)
     for cell in cells:
-        logs = _slowdowns(_of(first, cell), _basis(_of(first, cell)))
+        records = held.get(cell.key(), [])
+        logs = _slowdowns(records, _basis(records))
         if len(logs) > 1 and gate.is_suspect(logs):
             found.append(cell)
     return found
@@ -154,10 +155,12 @@ def judge(
         traced: key of the cell -> revision -> figures by the names of :data:`EXACT`.
         floor: the slowdown up to which nothing fails, 0.05 for 5 %.
     """
-    return [
-        _series(name, cell, _of(first, cell), _of(fresh, cell), traced.get(cell.key(), {}), floor)
-        for name, cell in zip(names(cells), cells, strict=True)
-    ]
+    held, held_fresh = _by_cell(first), _by_cell(fresh)
+    found = []
+    for name, cell in zip(names(cells), cells, strict=True):
+        key = cell.key()
+        found.append(_series(name, cell, held.get(key, []), held_fresh.get(key, []), traced.get(key, {}), floor))
+    return found
 
 
 def names(cells: Sequence[Cell]) -> list[str]:
@@ -187,16 +190,15 @@ def _series(
     exact = _exact(traced) + _modelled(by_side)
     basis = MODEL if _is_modelled(records) else _basis(records)
     reason = _why_not(by_side)
-    judgement = None
+    judgement, first_logs, fresh_logs = None, _slowdowns(first, basis), _slowdowns(fresh, basis)
     if not reason and basis != MODEL:
-        judgement = gate.judge(_slowdowns(first, basis), _slowdowns(fresh, basis), floor)
+        judgement = gate.judge(first_logs, fresh_logs, floor)
         if judgement.slowdown is None:
             reason = "fewer than two pairs were measured"
         elif basis == CPU and judgement.verdict is Verdict.PASS and _waits(first, floor):
             judgement = dataclasses.replace(judgement, verdict=Verdict.INCONCLUSIVE)
             reason = "the head takes longer by the clock and no more of the processor: it waits, or was made to wait"
     time = judgement.verdict if judgement else Verdict.PASS if basis == MODEL and not reason else Verdict.NOT_COMPARABLE
-    counted = fresh if judgement and judgement.is_suspect and len(_slowdowns(fresh, basis)) > 1 else first
     return Series(
         name,
         cell,
@@ -205,8 +207,8 @@ def _series(
         reason,
         judgement,
         basis,
-        len(_slowdowns(counted, basis)) if judgement else 0,
-        len(_slowdowns(fresh, basis)) if judgement else 0,
+        judgement.slowdown.n if judgement and judgement.slowdown else 0,
+        len(fresh_logs) if judgement else 0,
         _seconds_per_item(by_side[BASE], basis),
         _seconds_per_item(by_side[HEAD], basis),
         exact,
@@ -222,8 +224,12 @@ def _gravest(verdicts: Sequence[Verdict]) -> Verdict:
     return max(verdicts, key=_GRAVITY.index)
 
 
-def _of(records: Sequence[Record], cell: Cell) -> list[Record]:
-    return [r for r in records if dataclasses.replace(r.attempt.cell, code="").key() == cell.key()]
+def _by_cell(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """Return the records of both sides by the key of their cell without a revision."""
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        found.setdefault(dataclasses.replace(record.attempt.cell, code="").key(), []).append(record)
+    return found
 
 
 def _newest(records: Sequence[Record]) -> list[Record]:
@@ -245,8 +251,8 @@ def _slowdowns(records: Sequence[Record], basis: str) -> list[float]:
 
 def _waits(records: Sequence[Record], floor: float) -> bool:
     """Say whether the clock finds the head slower by more than the floor."""
-    slowdown = stats.log_mean(_slowdowns(records, WALL))
-    return gate.is_suspect(_slowdowns(records, WALL)) and slowdown.value > math.log1p(floor)
+    logs = _slowdowns(records, WALL)
+    return gate.is_suspect(logs) and stats.log_mean(logs).value > math.log1p(floor)
 
 
 def _basis(records: Sequence[Record]) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+
+from siderostat.workloads.entry_points import offers
 
 FAULTY = Path(__file__).parent / "data" / "faulty.py"
 SMALL_NET = Path(__file__).parent / "data" / "small_net.py"
@@ -25,6 +27,28 @@ def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def faulty() -> Callable[[str], str]:
     """Name of a workload of ``data/faulty.py``."""
     return lambda name: f"{FAULTY}:{name}"
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Install packages made of one module and its entry points: ``package(name, group, code, entry="Class")``."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    offers.cache_clear()
+    installed = []
+
+    def install(name: str, group: str, code: str = "", **entries: str) -> None:
+        installed.append(name)
+        (tmp_path / f"{name}.py").write_text(code)
+        folder = tmp_path / f"{name}-1.0.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        lines = [f"{entry} = {name}:{value}" for entry, value in entries.items()]
+        (folder / "entry_points.txt").write_text("\n".join([f"[{group}]", *lines, ""]))
+
+    yield install
+    offers.cache_clear()
+    for name in installed:
+        sys.modules.pop(name, None)
 
 
 @pytest.fixture

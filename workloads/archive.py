@@ -28,20 +28,20 @@ _DAMAGE = (OSError, ValueError, KeyError, EOFError, RuntimeError, struct.error, 
 
 @dataclass(frozen=True)
 class Archive:
-    """One ``.npz`` file of float32 arrays and what it says of itself.
+    """One ``.npz`` file of arrays and what it says of itself.
 
     Args:
         path: where it lies, or will.
         identity: what its content depends on; "version" and "fingerprint" at least. A sound file that says
             otherwise belongs to someone else and is left alone.
-        shapes: of the arrays, by name.
+        is_sound: says whether arrays are what belongs there, see :func:`singles`; of others the file is made again.
         what: what the arrays are, in the plural, for messages.
         made_with: packages whose versions are written down in the file.
     """
 
     path: Path
     identity: Mapping[str, Any]
-    shapes: Mapping[str, Tuple[int, ...]]
+    is_sound: Callable[[Arrays], bool]
     what: str
     made_with: Tuple[str, ...] = ()
 
@@ -75,15 +75,7 @@ class Archive:
                 f"{self.path} holds {found} where {expected} belongs; it was left as it is: move it away, or "
                 "set SIDEROSTAT_CACHE to another folder"
             )
-        return arrays if self._is_complete(arrays) else None
-
-    def _is_complete(self, arrays: Arrays) -> bool:
-        if set(arrays) != set(self.shapes):
-            return False
-        return all(
-            a.shape == self.shapes[name] and a.dtype == np.float32 and np.isfinite(a).all()
-            for name, a in arrays.items()
-        )
+        return arrays if self.is_sound(arrays) else None
 
     def _make_under_lock(self, make: Callable[[], Arrays]) -> Arrays:
         with self._lock():
@@ -137,6 +129,17 @@ class Archive:
                 f"cannot write {self.what} to {self.path.parent}: {error.strerror or error}; "
                 "free space there or set SIDEROSTAT_CACHE to another folder"
             ) from error
+
+
+def singles(shapes: Mapping[str, Tuple[int, ...]]) -> Callable[[Arrays], bool]:
+    """Return what says whether arrays are these, by name, of float32 and finite."""
+
+    def are_sound(arrays: Arrays) -> bool:
+        return set(arrays) == set(shapes) and all(
+            a.shape == shapes[name] and a.dtype == np.float32 and np.isfinite(a).all() for name, a in arrays.items()
+        )
+
+    return are_sound
 
 
 def _words(said: Mapping[str, Any], keys: Mapping[str, Any]) -> str:

@@ -64,8 +64,9 @@ def main(arguments: argparse.Namespace, words: Sequence[str]) -> int:
         asked = _asked(arguments, sides)
         cells = _cells(asked, sides)
         pairs, budget_s = _pairs(arguments, asked, cells, sides)
-        _announce(cells, pairs, sides, _plan(asked, cells, pairs, sides, budget_s))
-        first = measure_into(folder / _FIRST, _plan(asked, cells, pairs, sides, budget_s), arguments, words).records
+        planned = _plan(asked, cells, pairs, sides, budget_s)
+        _announce(cells, pairs, sides, planned)
+        first = measure_into(folder / _FIRST, planned, arguments, words).records
         suspects = verdicts.suspects(first, cells)
         fresh = []
         if suspects:

@@ -12,36 +12,13 @@ from pathlib import Path
 import pytest
 
 from siderostat import devices
+from siderostat.devices import plugins
 from siderostat.devices.base import Unavailable
 from siderostat.record import Status
 from siderostat.store import Run
-from siderostat.workloads.entry_points import offers
 from tests.conftest import command
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "examples" / "siderostat-pinned"
-
-
-@pytest.fixture
-def package(tmp_path, monkeypatch):
-    """Install a package made of one module and its entry points."""
-    monkeypatch.syspath_prepend(str(tmp_path))
-    offers.cache_clear()
-
-    installed = []
-
-    def install(name, code="", **entries):
-        installed.append(name)
-        (tmp_path / f"{name}.py").write_text(code)
-        folder = tmp_path / f"{name}-1.0.dist-info"
-        folder.mkdir()
-        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-        lines = [f"{kind} = {name}:{value}" for kind, value in entries.items()]
-        (folder / "entry_points.txt").write_text("\n".join(["[siderostat.devices]", *lines, ""]))
-
-    yield install
-    offers.cache_clear()
-    for name in installed:
-        sys.modules.pop(name, None)
 
 
 WORKS = """
@@ -52,7 +29,7 @@ class Slow(Mock):
 
 
 def test_a_package_brings_a_device(package):
-    package("lab", WORKS, slow="Slow")
+    package("lab", plugins.GROUP, WORKS, slow="Slow")
     assert "slow" in devices.kinds()
     assert devices.load("slow:step_s=2").title == "a mock"
     with pytest.raises(LookupError, match="device 'slow' has no setting 'step'"):
@@ -66,7 +43,7 @@ def test_without_packages_there_are_siderostats_own_devices(package):
 
 
 def test_siderostats_own_device_wins_and_the_package_is_named(package):
-    package("lab", WORKS, cpu="Slow", slow="Slow")
+    package("lab", plugins.GROUP, WORKS, cpu="Slow", slow="Slow")
     with pytest.warns(RuntimeWarning, match="the package lab brings a device 'cpu', which siderostat has itself"):
         kinds = devices.kinds()
     assert kinds.count("cpu") == 1
@@ -84,7 +61,7 @@ def test_siderostats_own_device_wins_and_the_package_is_named(package):
     ],
 )
 def test_a_device_that_cannot_be_used_names_its_package_when_it_is_asked(package, code, words):
-    package("lab", code, slow="Slow")
+    package("lab", plugins.GROUP, code, slow="Slow")
     device = devices.load("slow:any=thing")
     for ask in (device.describe, lambda: device.compile(None, "fp32")):
         with pytest.raises(Unavailable, match=words):
@@ -92,14 +69,14 @@ def test_a_device_that_cannot_be_used_names_its_package_when_it_is_asked(package
 
 
 def test_two_packages_with_one_device_are_both_named(package):
-    package("lab", WORKS, slow="Slow")
-    package("shed", WORKS, slow="Slow")
+    package("lab", plugins.GROUP, WORKS, slow="Slow")
+    package("shed", plugins.GROUP, WORKS, slow="Slow")
     with pytest.raises(Unavailable, match="packages (lab and shed|shed and lab) both bring a device 'slow'"):
         devices.load("slow").describe()
 
 
 def test_devices_of_packages_are_listed_with_the_reason_where_they_cannot_be_used(package, tmp_path):
-    package("lab", "import nothing_of_that_name", slow="Slow")
+    package("lab", plugins.GROUP, "import nothing_of_that_name", slow="Slow")
     done = siderostat_with(tmp_path, "list", "devices", "--json")
     rows = {row["name"]: row for row in json.loads(done.stdout)}
     assert not rows["slow"]["available"]

@@ -12,7 +12,7 @@ import sys
 import numpy as np
 import pytest
 
-from siderostat.workloads.archive import Archive
+from siderostat.workloads.archive import Archive, singles
 from siderostat.workloads.base import BadInput, Spec
 from siderostat.workloads.cache import root
 from siderostat.workloads.galaxy_images import data
@@ -81,7 +81,7 @@ def _part(part=0):
     """What lies on the disk of a part, None where that is damaged."""
     image_set = ImageSet(0)
     identity = {"version": data.VERSION, "fingerprint": image_set.fingerprint, "part": part}
-    return Archive(image_set.path(part), identity, data._shapes(), "galaxy images").read()
+    return Archive(image_set.path(part), identity, singles(data._shapes()), "galaxy images").read()
 
 
 def _rewrite(path, **changed):

@@ -301,7 +301,7 @@ def test_catalogues_that_differ_lie_apart(cache, monkeypatch):
 def test_a_cache_that_cannot_be_written_is_a_sentence(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("SIDEROSTAT_CACHE", str(tmp_path / "file"))
-    with pytest.raises(BadInput, match="cannot write a halo catalogue.*SIDEROSTAT_CACHE"):
+    with pytest.raises(BadInput, match="cannot write halo catalogues.*SIDEROSTAT_CACHE"):
         catalogue.catalogue(*SMALL)
 
 

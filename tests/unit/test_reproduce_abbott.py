@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 from pathlib import Path
 
@@ -190,17 +189,11 @@ def test_published_values_are_never_shown_as_measured(folder):
 
 
 def test_charts_draw_published_values_grey_and_measured_ones_in_colour(folder):
-    from siderostat.reports import theme
     from siderostat.reproduce.abbott2024 import figures, findings
+    from tests.charts import published_among
 
     found = findings.find(parts.look(abbott2024.plan("tiny", 2), folder))
-    for chart in [*figures.training_charts(found), *figures.cost_charts(found)]:
-        scales = re.findall(r'"domain": (\[[^]]*\]), "range": (\[[^]]*#[^]]*\])', json.dumps(chart.spec))
-        assert scales
-        for names, colours in ((json.loads(names), json.loads(colours)) for names, colours in scales):
-            for name, colour in zip(names, colours, strict=True):
-                assert name.endswith(("(measured)", "(published)"))
-                assert (colour in theme.PUBLISHED_GREYS) == name.endswith("(published)")
+    assert published_among([*figures.training_charts(found), *figures.cost_charts(found)])
 
 
 def test_given_again_the_command_makes_nothing_again_and_the_same_page(folder, capsys):

@@ -6,7 +6,6 @@ import base64
 import csv
 import dataclasses
 import io
-import json
 import re
 from pathlib import Path
 
@@ -158,21 +157,12 @@ def test_published_values_are_never_shown_as_measured(folder):
 
 
 def test_charts_draw_published_values_grey_and_measured_ones_in_colour(folder):
-    from siderostat.reports import theme
+    from tests.charts import published_among
 
     found = findings.find(parts.look(alexander2022.plan("tiny", 1), folder))
     drawn = [*figures.roc_charts(found), *figures.auc_charts(found), *figures.learning_charts(found)]
     assert len(drawn) == 6
-    greys = 0
-    for chart in drawn:
-        scales = re.findall(r'"domain": (\[[^]]*\]), "range": (\[[^]]*#[^]]*\])', json.dumps(chart.spec))
-        assert scales
-        for names, colours in ((json.loads(names), json.loads(colours)) for names, colours in scales):
-            for name, colour in zip(names, colours, strict=True):
-                assert name.endswith(("(measured)", "(published)"))
-                assert (colour in theme.PUBLISHED_GREYS) == name.endswith("(published)")
-                greys += name.endswith("(published)")
-    assert greys
+    assert published_among(drawn)
 
 
 def test_what_is_kept_of_a_part_fits_together(folder):

@@ -227,19 +227,13 @@ def test_published_values_are_never_shown_as_measured(folder):
 
 
 def test_charts_draw_published_values_grey_and_measured_ones_in_colour(folder):
-    from siderostat.reports import theme
+    from tests.charts import published_among
 
     found = findings.find(parts.look(nadler_to.plan("tiny", 2), folder))
     makers = (figures.chi2_charts, figures.function_charts, figures.forest_charts, figures.learning_charts)
     charts = [chart for maker in makers for chart in maker(found)]
     assert [chart.name for chart in charts] == ["chi2", "smf", "bins", "importances", "epochs"]
-    for chart in charts:
-        scales = re.findall(r'"domain": (\[[^]]*\]), "range": (\[[^]]*#[^]]*\])', json.dumps(chart.spec))
-        assert scales
-        for names, colours in ((json.loads(names), json.loads(colours)) for names, colours in scales):
-            for name, colour in zip(names, colours, strict=True):
-                assert name.endswith(("(measured)", "(published)"))
-                assert (colour in theme.PUBLISHED_GREYS) == name.endswith("(published)")
+    assert published_among(charts)
 
 
 def test_given_again_the_command_makes_nothing_again_and_the_same_page(folder, capsys):

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
 
 from siderostat import workloads
 from siderostat.config import load_workload
 from siderostat.errors import BadValue, UnknownName
-from siderostat.workloads.entry_points import offers
 
 WORKS = """
 from siderostat.workloads.null import Null
@@ -19,36 +16,14 @@ NOT_ONE = 3
 """
 
 
-@pytest.fixture
-def package(tmp_path, monkeypatch):
-    """Install a package made of one module and its entry points."""
-    monkeypatch.syspath_prepend(str(tmp_path))
-    offers.cache_clear()
-    installed = []
-
-    def install(name, code="", **entries):
-        installed.append(name)
-        (tmp_path / f"{name}.py").write_text(code)
-        folder = tmp_path / f"{name}-1.0.dist-info"
-        folder.mkdir()
-        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-        lines = [f"{workload} = {name}:{value}" for workload, value in entries.items()]
-        (folder / "entry_points.txt").write_text("\n".join(["[siderostat.workloads]", *lines, ""]))
-
-    yield install
-    offers.cache_clear()
-    for name in installed:
-        sys.modules.pop(name, None)
-
-
 def test_a_package_brings_a_workload(package):
-    package("lab", WORKS, spectra="Mine")
+    package("lab", workloads.GROUP, WORKS, spectra="Mine")
     assert "spectra" in workloads.names()
     assert (workloads.load("spectra").name, workloads.load("spectra").title) == ("spectra", "of a laboratory")
 
 
 def test_a_workload_of_siderostat_goes_before_one_of_the_same_name(package):
-    package("lab", WORKS, null="Mine")
+    package("lab", workloads.GROUP, WORKS, null="Mine")
     assert workloads.load("null").title != "of a laboratory"
 
 
@@ -61,19 +36,19 @@ def test_a_workload_of_siderostat_goes_before_one_of_the_same_name(package):
     ],
 )
 def test_a_package_that_cannot_be_used_is_named(package, code, entry, words):
-    package("lab", code, spectra=entry)
+    package("lab", workloads.GROUP, code, spectra=entry)
     with pytest.raises(BadValue, match=words):
         load_workload("spectra")
 
 
 def test_two_packages_with_one_name_are_told_apart_by_uninstalling_one(package):
-    package("lab", WORKS, spectra="Mine")
-    package("other", WORKS, spectra="Mine")
+    package("lab", workloads.GROUP, WORKS, spectra="Mine")
+    package("other", workloads.GROUP, WORKS, spectra="Mine")
     with pytest.raises(BadValue, match="packages (lab and other|other and lab) both bring a workload 'spectra'"):
         load_workload("spectra")
 
 
 def test_an_unknown_name_is_still_unknown(package):
-    package("lab", WORKS, spectra="Mine")
+    package("lab", workloads.GROUP, WORKS, spectra="Mine")
     with pytest.raises(UnknownName, match="did you mean 'spectra'"):
         load_workload("spectre")

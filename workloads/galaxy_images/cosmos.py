@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any, Dict, Tuple
 
 import numpy as np
 
 from siderostat.workloads.base import BadInput
+from siderostat.workloads.digest import size_and_sha256
 from siderostat.workloads.galaxy_images.catalogue import (
     SYNTHETIC,
     Catalogue,
@@ -53,16 +53,11 @@ def identity(path: str) -> str:
     """
     if not path:
         return SYNTHETIC
-    digest, size = hashlib.sha256(), 0
     try:
-        for file in (Path(path), *_selection_file(Path(path))):
-            with file.open("rb") as stream:
-                for block in iter(lambda: stream.read(1 << 20), b""):
-                    digest.update(block)
-                    size += len(block)
+        size, digest = size_and_sha256(Path(path), *_selection_file(Path(path)))
     except OSError as error:
         raise BadInput(f"the catalogue {path} cannot be read: {error.strerror or error}") from error
-    return f"COSMOS catalogue, {size} bytes, sha256 {digest.hexdigest()}"
+    return f"COSMOS catalogue, {size} bytes, sha256 {digest}"
 
 
 class CosmosCatalogue(Catalogue):

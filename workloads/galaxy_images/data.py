@@ -16,7 +16,7 @@ from typing import Any, Dict, Mapping, Tuple, Union
 import numpy as np
 
 from siderostat.workloads import cache
-from siderostat.workloads.archive import Archive, Arrays
+from siderostat.workloads.archive import Archive, Arrays, singles
 from siderostat.workloads.base import BadInput, Option, Spec
 from siderostat.workloads.galaxy_images import cosmos, survey
 from siderostat.workloads.galaxy_images.noise import NOISES
@@ -119,7 +119,7 @@ class ImageSet:
 
     def _obtain(self, part: int) -> Arrays:
         identity = {"version": VERSION, "fingerprint": self.fingerprint, "part": part}
-        return Archive(self.path(part), identity, _shapes(), "galaxy images", ("galsim",)).obtain(
+        return Archive(self.path(part), identity, singles(_shapes()), "galaxy images", ("galsim",)).obtain(
             lambda: self._draw(part)
         )
 

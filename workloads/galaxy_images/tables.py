@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Sequence
 import numpy as np
 
 from siderostat.workloads import cache
-from siderostat.workloads.archive import Archive, Arrays
+from siderostat.workloads.archive import Archive, Arrays, singles
 from siderostat.workloads.galaxy_images import survey
 from siderostat.workloads.galaxy_images.camera import LARGEST_REDSHIFT, LARGEST_TRANSFORM, Camera
 from siderostat.workloads.galaxy_images.catalogue import (
@@ -135,7 +135,7 @@ def archive() -> Archive:
         "electrons": (len(SEDS), _REDSHIFT_NODES, len(survey.BANDS)),
     }
     path = cache.root() / "galaxy-images" / f"tables-{name}.npz"
-    return Archive(path, {"version": VERSION, "fingerprint": name}, shapes, "tables of profiles", ("galsim",))
+    return Archive(path, {"version": VERSION, "fingerprint": name}, singles(shapes), "tables of profiles", ("galsim",))
 
 
 def _build() -> Arrays:

@@ -18,6 +18,7 @@ from typing import Any, Dict, List, Sequence, Tuple
 import numpy as np
 
 from siderostat.workloads.base import BadInput
+from siderostat.workloads.digest import size_and_sha256
 from siderostat.workloads.galaxy_images.survey import BANDS, PIXELS
 
 COLUMNS = ("e1", "e2", "redshift")
@@ -106,19 +107,19 @@ class ImageFile:
             "rows": len(self._images),
             "rows_kept": len(self._kept),
             "sha256": self._sha256,
-            "labels_sha256": _digest(self._labels_path),
+            "labels_sha256": size_and_sha256(self._labels_path)[1],
         }
 
     @property
     def fingerprint(self) -> str:
         """16 hex digits for the images, the labels and the noise, wherever the files lie."""
-        content = f"{self._sha256} {_digest(self._labels_path)} {self._noise}"
+        content = f"{self._sha256} {size_and_sha256(self._labels_path)[1]} {self._noise}"
         return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
 
     @functools.cached_property
     def _sha256(self) -> str:
         # Of all of it, and only when asked for: a time stamp changes with a copy and stays with some changes.
-        return _digest(self._path)
+        return size_and_sha256(self._path)[1]
 
 
 def _beside(path: Path) -> Path:
@@ -170,11 +171,3 @@ def _number(path: Path, row: int, column: str, text: Any) -> float:
     if not math.isfinite(value):
         raise BadInput(f"{path} has {text!r} instead of a number in row {row}, column {column}")
     return value
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()

@@ -73,11 +73,15 @@ class FlowTraining(nn.Module):
         Args:
             numbers: (batch,), only to say how many fields to draw and in which precision.
         """
-        shape = (len(numbers), DIMENSIONS, *self.extents, 2, COLOURS, 2)
-        links = haar(torch.randn(shape, dtype=numbers.dtype, device=numbers.device))
-        moved, log_determinant = self.flow(links)
+        moved, log_determinant = self.flow(haar_fields(numbers, self.extents))
         log_weights = log_determinant - self.flow.action(moved, self.beta)
         return log_weights, -log_weights.mean()
+
+
+def haar_fields(like: Tensor, extents: Extents) -> Tensor:
+    """Draw as many fields as ``like`` has elements, of its type and on its device, (batch, 4, *extents, 3, 3, 2)."""
+    shape = (len(like), DIMENSIONS, *extents, 2, COLOURS, 2)
+    return haar(torch.randn(shape, dtype=like.dtype, device=like.device))
 
 
 def haar(normals: Tensor) -> Tensor:

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from siderostat.workloads.gauge_flow.coupling import Flow
-from siderostat.workloads.gauge_flow.group import COLOURS, DIMENSIONS, PLANES
+from siderostat.workloads.gauge_flow.group import PLANES
 from siderostat.workloads.gauge_flow.lattice import Extents
-from siderostat.workloads.gauge_flow.torch import FlowTraining, haar
+from siderostat.workloads.gauge_flow.torch import FlowTraining, haar_fields
 
 LARGEST_GRADIENT = 5.0  # times the square root of the number of sites: a longer one is made as long as that
 LAST_RATE = 0.05  # share of the learning rate that is left at the end
@@ -53,8 +53,7 @@ class FlowSampling(nn.Module):
         Args:
             numbers: (batch,), only to say how many fields to draw and in which precision.
         """
-        shape = (len(numbers), DIMENSIONS, *self.extents, 2, COLOURS, 2)
-        moved, log_determinant = self.flow(haar(torch.randn(shape, dtype=numbers.dtype, device=numbers.device)))
+        moved, log_determinant = self.flow(haar_fields(numbers, self.extents))
         total = -self.flow.action(moved, 1.0)
         return log_determinant + self.beta * total, total / (len(PLANES) * math.prod(self.extents))
 

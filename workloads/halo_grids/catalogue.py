@@ -6,29 +6,20 @@ version.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
-import io
 import json
-import os
-import struct
-import zipfile
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Dict, Iterator, Optional
 
 import numpy as np
 
 from siderostat.workloads import cache
+from siderostat.workloads.archive import Archive, Arrays
 from siderostat.workloads.base import BadInput
 from siderostat.workloads.halo_grids import cosmology, halos
 from siderostat.workloads.halo_grids.halos import Catalogue
 
 MESH_STEP = 4
-
-# What reading a damaged .npz can raise: a bad archive, a bad member, a bad array, bad JSON.
-_DAMAGE = (OSError, ValueError, KeyError, EOFError, RuntimeError, TypeError, struct.error, zipfile.BadZipFile)
 
 
 def catalogue(seed: int, box_mpc_h: float, mesh: int, vpeak_min: float) -> Catalogue:
@@ -41,16 +32,12 @@ def catalogue(seed: int, box_mpc_h: float, mesh: int, vpeak_min: float) -> Catal
         BadInput: if an argument cannot be, or the cache cannot be written.
     """
     check(seed, box_mpc_h, mesh, vpeak_min)
-    path = file_of(seed, box_mpc_h, mesh, vpeak_min)
-    found = _read(path)
-    if found is not None:
-        return found
-    with _lock(path):
-        found = _read(path)  # another process may have made it in the meantime
-        if found is None:
-            found = halos.make(seed, box_mpc_h, mesh, vpeak_min)
-            _write(path, found)
-        return found
+    of = (seed, box_mpc_h, mesh, vpeak_min)
+    identity = {"version": halos.VERSION, "fingerprint": fingerprint(*of)}
+    archive = Archive(file_of(*of), identity, _is_sound, "halo catalogues", ("colossus",))
+    arrays = archive.obtain(lambda: _arrays(halos.make(*of)))
+    box = float(arrays.pop("box_mpc_h"))
+    return Catalogue(box_mpc_h=box, **arrays)
 
 
 def check(seed: int, box_mpc_h: float, mesh: int, vpeak_min: float) -> None:
@@ -84,71 +71,11 @@ def file_of(seed: int, box_mpc_h: float, mesh: int, vpeak_min: float) -> Path:
     return cache.root() / "halo-grids" / f"catalogue-{fingerprint(seed, box_mpc_h, mesh, vpeak_min)}.npz"
 
 
-def _read(path: Path) -> Optional[Catalogue]:
-    """Return what the file holds, or None where it is missing or damaged."""
-    try:
-        with zipfile.ZipFile(str(path)) as archive:
-            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
-                return None
-            # The checksum of each member comes before its header is parsed.
-            members = {name: io.BytesIO(archive.read(name)) for name in archive.namelist()}
-        arrays = {name[: -len(".npy")]: np.load(content, allow_pickle=False) for name, content in members.items()}
-        if json.loads(str(arrays.pop("meta")))["fingerprint"] != path.stem.rpartition("-")[2]:
-            return None
-        box = float(arrays.pop("box_mpc_h"))
-        found = Catalogue(box_mpc_h=box, **arrays)
-    except _DAMAGE:
-        return None
-    return found if len({len(array) for array in arrays.values()}) == 1 else None
+def _arrays(made: Catalogue) -> Arrays:
+    return {field.name: np.asarray(getattr(made, field.name)) for field in fields(made)}
 
 
-def _write(path: Path, made: Catalogue) -> None:
-    from importlib.metadata import version
-
-    meta = {
-        "fingerprint": path.stem.rpartition("-")[2],
-        "colossus": version("colossus"),
-        "numpy": np.__version__,
-    }
-    arrays: Dict[str, Any] = {field.name: getattr(made, field.name) for field in fields(made)}
-    # By way of memory: a zip file that cannot be written raises more than OSError.
-    whole = io.BytesIO()
-    np.savez(whole, meta=np.array(json.dumps(meta)), **arrays)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with _writing(path):
-        for left_over in path.parent.glob(f"{path.name}.*.tmp"):  # of a process that was killed
-            left_over.unlink()
-        try:
-            with temporary.open("wb") as file:
-                file.write(whole.getbuffer())
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                temporary.unlink()
-
-
-@contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    # The file stays: were it deleted, a process waiting for it and one coming later would both go ahead.
-    with _writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(str(path.with_suffix(".lock")), os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        with _writing(path):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise BadInput(
-            f"cannot write a halo catalogue to {path.parent}: {error.strerror or error}; free space there or set "
-            "SIDEROSTAT_CACHE to another folder"
-        ) from error
+def _is_sound(arrays: Arrays) -> bool:
+    """Say whether there is all that a catalogue has, and of each halo."""
+    lengths = {array.shape[:1] for name, array in arrays.items() if name != "box_mpc_h"}
+    return set(arrays) == {field.name for field in fields(Catalogue)} and len(lengths) == 1

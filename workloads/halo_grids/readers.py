@@ -6,7 +6,6 @@ scatter of ``galaxies.py``.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 import numpy as np
 
 from siderostat.workloads.base import BadInput
+from siderostat.workloads.digest import size_and_sha256
 from siderostat.workloads.halo_grids import galaxies, smf
 from siderostat.workloads.halo_grids.field import SINGLE
 from siderostat.workloads.halo_grids.halos import Catalogue
@@ -95,7 +95,7 @@ def read(path: Path, vpeak_min: float, seed: int) -> HaloFile:
             "bytes": path.stat().st_size,
             "rows": rows,
             "rows_kept": len(made),
-            "sha256": _digest(path),
+            "sha256": size_and_sha256(path)[1],
         },
     )
 
@@ -232,11 +232,3 @@ def _catalogue(path: Path, columns: Columns, box: Optional[float], seed: int) ->
         log_stellar_mass=stellar.astype(SINGLE),
         **values,
     )
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for block in iter(lambda: file.read(_BLOCK), b""):
-            digest.update(block)
-    return digest.hexdigest()

@@ -17,7 +17,7 @@ from typing import Any, Dict, Tuple
 import numpy as np
 
 from siderostat.workloads import cache
-from siderostat.workloads.archive import Archive, Arrays
+from siderostat.workloads.archive import Archive, Arrays, singles
 from siderostat.workloads.base import BadInput
 from siderostat.workloads.lens_images import catalogue, exposure, instruments
 from siderostat.workloads.lens_images.sources import Sources, open_sources
@@ -127,7 +127,8 @@ class ImageSet:
     def _obtain(self, part: int) -> Arrays:
         identity = {"version": VERSION, "fingerprint": self.fingerprint, "part": part}
         shapes = {"images": (PART_IMAGES, self._pixels, self._pixels), "labels": (PART_IMAGES,)}
-        return Archive(self.path(part), identity, shapes, "lens images", ("numba",)).obtain(lambda: self._draw(part))
+        archive = Archive(self.path(part), identity, singles(shapes), "lens images", ("numba",))
+        return archive.obtain(lambda: self._draw(part))
 
     def _draw(self, part: int) -> Arrays:
         from siderostat.workloads.lens_images.making import make_images

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any, Dict
 
 import numpy as np
 
 from siderostat.workloads.base import BadInput
+from siderostat.workloads.digest import size_and_sha256
 from siderostat.workloads.lens_images.resampling import resampling
 from siderostat.workloads.lens_images.sources import FADE_PIXELS, MOST_DRAWS, PIXELS, Sources, faded, normalised
 
@@ -29,7 +29,10 @@ class Galaxy10(Sources):
         import h5py
 
         self._path = path
-        self._size, self._sha256 = _size_and_digest(path)
+        try:
+            self._size, self._sha256 = size_and_sha256(path)
+        except OSError as error:
+            raise BadInput(f"the Galaxy10 file {path} cannot be read: {error.strerror or error}") from error
         try:
             self._file = h5py.File(path, "r")
         except OSError as error:
@@ -96,15 +99,3 @@ class Galaxy10(Sources):
                 f"{self._path} has {shape[0]} images and ans of shape {answers.shape}; they do not belong together"
             )
         return pictures
-
-
-def _size_and_digest(path: Path) -> Any:
-    digest, size = hashlib.sha256(), 0
-    try:
-        with path.open("rb") as file:
-            for block in iter(lambda: file.read(1 << 20), b""):
-                digest.update(block)
-                size += len(block)
-    except OSError as error:
-        raise BadInput(f"the Galaxy10 file {path} cannot be read: {error.strerror or error}") from error
-    return size, digest.hexdigest()
