@@ -66,7 +66,7 @@ class Series:
         judgement: the rule's; None where nothing was timed.
         basis: ``wall``, ``cpu`` (of a single thread on this host: other work disturbs it less) or ``model``.
         pairs: processes of both revisions that the judgement rests on.
-        fresh: how many of them were measured because the first stage found a suspect.
+        fresh: how many of them were measured because the first stage did not pass the head.
         base_s: seconds per item of the base, over all its processes.
         head_s: the same of the head.
         exact: figures compared as they are.
@@ -128,15 +128,25 @@ def sides(cells: Sequence[Cell]) -> list[list[Cell]]:
     return [[dataclasses.replace(cell, code=side) for side in SIDES] for cell in cells]
 
 
-def suspects(first: Sequence[Record], cells: Sequence[Cell]) -> list[Cell]:
-    """Return the cells whose head looks slower after the first stage."""
-    found, held = [], _by_cell(first)
+def unsettled(first: Sequence[Record], cells: Sequence[Cell], floor: float) -> tuple[list[Cell], list[Cell]]:
+    """Return the cells whose head looks slower after the first stage, and those that cannot be passed without more.
+
+    Args:
+        first: all records of the first stage.
+        cells: without a revision.
+        floor: the slowdown up to which nothing fails, 0.05 for 5 %.
+    """
+    suspects, undecided, held = [], [], _by_cell(first)
     for cell in cells:
         records = held.get(cell.key(), [])
         logs = _slowdowns(records, _basis(records))
-        if len(logs) > 1 and gate.is_suspect(logs):
-            found.append(cell)
-    return found
+        if _why_not(_by_side(records)) or _is_modelled(records) or len(logs) < 2:
+            continue
+        if gate.is_suspect(logs):
+            suspects.append(cell)
+        elif not gate.is_passed(logs, floor):
+            undecided.append(cell)
+    return suspects, undecided
 
 
 def judge(
@@ -186,7 +196,7 @@ def _series(
     floor: float,
 ) -> Series:
     records = [*first, *fresh]
-    by_side = {side: [r for r in records if r.attempt.cell.code == side] for side in SIDES}
+    by_side = _by_side(records)
     exact = _exact(traced) + _modelled(by_side)
     basis = MODEL if _is_modelled(records) else _basis(records)
     reason = _why_not(by_side)
@@ -230,6 +240,10 @@ def _by_cell(records: Sequence[Record]) -> dict[str, list[Record]]:
     for record in records:
         found.setdefault(dataclasses.replace(record.attempt.cell, code="").key(), []).append(record)
     return found
+
+
+def _by_side(records: Sequence[Record]) -> dict[str, list[Record]]:
+    return {side: [r for r in records if r.attempt.cell.code == side] for side in SIDES}
 
 
 def _newest(records: Sequence[Record]) -> list[Record]:

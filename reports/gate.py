@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import siderostat
 from siderostat.gate import Verdict
-from siderostat.reports.labels import number, seconds
+from siderostat.reports.labels import number, percent, seconds
 from siderostat.reports.section import Part, Section
 from siderostat.reports.tables import Table, TableRow
 from siderostat.verdicts import CPU, MODEL, WALL, Exact, Outcome, Series
@@ -175,7 +175,7 @@ def _table(of: Outcome) -> Table:
 
 
 def _cells(one: Series) -> list[str]:
-    pairs = [f"{one.pairs} {'fresh ' if one.fresh else ''}pairs"] if one.pairs else []
+    pairs = [f"{one.pairs} {'fresh ' if one.pairs == one.fresh else ''}pairs"] if one.pairs else []
     notes = [one.reason, *pairs, *one.flags]
     return [
         one.name,
@@ -217,8 +217,8 @@ def _exact_cells(one: Series, figure: Exact) -> list[str]:
 
 def _notes(of: Outcome) -> list[str]:
     return [
-        f"FAIL: slower in a first stage, and in fresh pairs again, there by more than {of.floor:.0%}. PASS: the upper "
-        f"95 % bound is below {of.floor:.0%}. All else is INCONCLUSIVE and does not block.",
+        f"FAIL: slower in a first stage, and in fresh pairs again, there by more than {percent(of.floor)}. PASS: the "
+        f"95 % interval ends below half of that, {percent(of.floor / 2)}. All else is INCONCLUSIVE and does not block.",
         "Both revisions were alive and warm together and took turns, so that whatever the machine did, it did to both.",
     ]
 
@@ -250,7 +250,7 @@ def _charts(of: Outcome) -> Iterator[Chart]:
     ]
     chart = alt.layer(*rules, bars, dots).properties(width=theme.WIDTH, height=_ROW * len(points))
     spec = {**chart.to_dict(), "config": theme.CONFIG}
-    caption = f"Points with 95 % intervals over pairs; dashed: {of.floor:.0%}, up to which nothing fails."
+    caption = f"Points with 95 % intervals over pairs; dashed: {percent(of.floor)}, up to which nothing fails."
     yield Chart("slowdowns", "Slowdowns", caption, spec)
 
 

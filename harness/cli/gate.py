@@ -6,12 +6,13 @@ import argparse
 import dataclasses
 import shutil
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from siderostat import forecast, plan, progress, provenance, revisions, tracing, verdicts
+from siderostat import forecast, plan, progress, provenance, revisions, store, tracing, verdicts
 from siderostat.cli.run import measure_into
 from siderostat.cli.sweep import Asked, ask_for
 from siderostat.errors import (
@@ -26,12 +27,13 @@ from siderostat.errors import (
 from siderostat.files import write_atomically
 from siderostat.gate import FRESH_PAIRS, PAIRS, Verdict
 from siderostat.plan import GRADES, Plan
-from siderostat.record import THROUGHPUT, Cell, Code
+from siderostat.record import THROUGHPUT, Cell, Code, Record
 from siderostat.verdicts import BASE, HEAD, SIDES, Outcome
 
 _FOLDER = Path("siderostat-gates")
 _QUICK_BUDGET_S = 300.0
 _LEAST_PAIRS = 3
+_FIRST_SHARE = 0.5  # of a budget, for the first stage; the second has what is left
 _SCATTER = (0.08, 0.13)  # of one pair, on shared machines: see docs/measuring.md
 _FIRST, _FRESH = "first", "fresh"
 _TRACED = ("torch", "tensorflow")
@@ -64,16 +66,14 @@ def main(arguments: argparse.Namespace, words: Sequence[str]) -> int:
         asked = _asked(arguments, sides)
         cells = _cells(asked, sides)
         pairs, budget_s = _pairs(arguments, asked, cells, sides)
-        planned = _plan(asked, cells, pairs, sides, budget_s)
+        planned = _plan(asked, cells, pairs, sides, _FIRST_SHARE * budget_s if budget_s else None)
         _announce(cells, pairs, sides, planned)
+        begun = time.monotonic()
         first = measure_into(folder / _FIRST, planned, arguments, words).records
-        suspects = verdicts.suspects(first, cells)
-        fresh = []
-        if suspects:
-            print(f"siderostat: {len(suspects)} of {len(cells)} series look slower: fresh pairs", file=sys.stderr)
-            again = dataclasses.replace(asked, seed=asked.seed + pairs)
-            more = _plan(again, suspects, FRESH_PAIRS, sides, budget_s)
-            fresh = measure_into(folder / _FRESH, more, arguments, words).records
+        left_s = budget_s - (time.monotonic() - begun) if budget_s else None
+        again = dataclasses.replace(asked, seed=asked.seed + pairs)
+        more = _begun(folder / _FRESH) or _fresh(again, first, cells, sides, floor, left_s)
+        fresh = measure_into(folder / _FRESH, more, arguments, words).records if more.groups else []
         traced, untraced = _trace(cells, sides)
         series = verdicts.judge(cells, first, fresh, traced, floor)
         outcome = Outcome(sides.titles[BASE], sides.titles[HEAD], tuple(series), floor, untraced)
@@ -160,12 +160,38 @@ def _plan(asked: Asked, cells: Sequence[Cell], pairs: int, sides: _Sides, budget
 def _pairs(
     arguments: argparse.Namespace, asked: Asked, cells: Sequence[Cell], sides: _Sides
 ) -> tuple[int, float | None]:
-    """Return how many pairs the first stage has, and the budget of each stage."""
+    """Return how many pairs the first stage has, and the budget of both stages."""
     if not arguments.quick:
         return PAIRS, asked.budget_s
     budget_s = asked.budget_s or _QUICK_BUDGET_S
     once = _seconds(_plan(asked, cells, 1, sides, None))
-    return max(_LEAST_PAIRS, min(PAIRS, int(budget_s / once))), budget_s
+    return max(_LEAST_PAIRS, min(PAIRS, int(_FIRST_SHARE * budget_s / once))), budget_s
+
+
+def _begun(folder: Path) -> Plan | None:
+    """Return the plan of a second stage that was interrupted, or done: a later look at the first changes nothing."""
+    return store.Run(folder).plan if (folder / "plan.json").is_file() else None
+
+
+def _fresh(
+    asked: Asked, first: Sequence[Record], cells: Sequence[Cell], sides: _Sides, floor: float, left_s: float | None
+) -> Plan:
+    """Return the plan of the second stage: fresh pairs of the suspects, then of what else could not be passed.
+
+    A budget leaves the suspects the least number of pairs at least, since without them nothing can fail.
+    """
+    suspects, undecided = verdicts.unsettled(first, cells, floor)
+    if left_s is not None:
+        undecided = undecided if left_s > 0 else []
+        left_s = max(left_s, _seconds(_plan(asked, suspects, _LEAST_PAIRS, sides, None)))
+    if suspects or undecided:
+        print(
+            f"siderostat: of {len(cells)} series, {len(suspects)} look slower and {len(undecided)} cannot be passed "
+            f"yet: up to {FRESH_PAIRS} fresh pairs",
+            file=sys.stderr,
+        )
+    plans = [_plan(asked, some, FRESH_PAIRS, sides, None) for some in (suspects, undecided)]
+    return dataclasses.replace(plans[0], groups=[*plans[0].groups, *plans[1].groups], budget_s=left_s)
 
 
 def _seconds(of: Plan) -> float:

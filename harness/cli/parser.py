@@ -235,7 +235,7 @@ def _add_gate(commands: _Commands[argparse.ArgumentParser]) -> None:
     rule.add_argument("--floor", metavar="SHARE", default="5%", help="slowdown up to which nothing fails; default: 5%%")
     rule.add_argument(
         "--quick", action="store_true",
-        help="as many pairs as fit into --budget (default 5m), at most ten; says before what that can see",
+        help="as many pairs as half of --budget (default 5m) allows, three to ten; the rest is for fresh pairs",
     )  # fmt: skip
     rule.add_argument("--strict", action="store_true", help="exit with 5 where a regression cannot be excluded")
     where = parser.add_argument_group("where to")

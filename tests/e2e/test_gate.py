@@ -72,6 +72,11 @@ def test_a_slower_commit_fails_and_is_named(gate, repository, tmp_path):
     assert (tmp_path / "gate" / "gate.html").exists()
     held = subprocess.run(["git", "worktree", "list"], cwd=repository, capture_output=True, text=True, check=True)
     assert len(held.stdout.splitlines()) == 1
+    journals = {stage: (tmp_path / "gate" / stage / "records.jsonl").read_text() for stage in ("first", "fresh")}
+    again = gate("--base", "start", "--head", "slower", "gate.toml", *QUICK, "-o", tmp_path / "gate")
+    assert again.returncode == REGRESSION, again.stderr + again.stdout
+    for stage, before in journals.items():
+        assert (tmp_path / "gate" / stage / "records.jsonl").read_text().startswith(before)
 
 
 def test_a_harmless_commit_does_not_fail(gate, tmp_path):

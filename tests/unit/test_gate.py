@@ -36,10 +36,25 @@ def test_a_suspect_without_fresh_pairs_blocks_nobody():
     assert gate.judge(FIRST).is_suspect
 
 
-def test_fresh_pairs_count_for_suspects_alone():
+def test_what_the_first_stage_passes_needs_no_fresh_pairs():
     innocent = gate.judge(series(0.0), FRESH)
+    assert gate.is_passed(series(0.0))
     assert innocent.verdict is Verdict.PASS
     assert innocent.slowdown.n == gate.PAIRS
+
+
+def test_what_is_neither_suspect_nor_passed_is_judged_by_all_pairs():
+    first, fresh = series(0.0, 0.05), series(0.0, 0.05, gate.FRESH_PAIRS)
+    assert not gate.is_suspect(first)
+    assert not gate.is_passed(first)
+    assert gate.judge(first).verdict is Verdict.INCONCLUSIVE
+    found = gate.judge(first, fresh)
+    assert found.verdict is Verdict.PASS
+    assert found.slowdown.n == len(first) + len(fresh)
+
+
+def test_what_was_not_suspect_does_not_fail_whatever_fresh_pairs_say():
+    assert gate.judge(series(0.0, 0.05), series(0.2, n=gate.FRESH_PAIRS)).verdict is Verdict.INCONCLUSIVE
 
 
 def test_a_small_but_certain_slowdown_does_not_fail_and_is_not_passed():
@@ -51,7 +66,17 @@ def test_a_small_but_certain_slowdown_does_not_fail_and_is_not_passed():
 def test_the_floor_can_be_moved():
     small = series(0.03, 0.001), series(0.03, 0.001, gate.FRESH_PAIRS)
     assert gate.judge(*small, floor=0.02).verdict is Verdict.FAIL
-    assert gate.judge(FIRST, FRESH, floor=0.2).verdict is Verdict.INCONCLUSIVE
+    assert gate.judge(*small, floor=0.07).verdict is Verdict.PASS
+    assert gate.judge(FIRST, FRESH, floor=0.15).verdict is Verdict.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("floor", [0.05, 0.03])
+def test_passing_asks_for_an_upper_bound_of_97_5_percent_below_half_the_floor(floor: float):
+    logs = series(0.0, 0.02)
+    upper = scipy_stats.t.ppf(0.975, len(logs) - 1) * scipy_stats.sem(logs)
+    shift = math.log1p(floor / 2) - upper
+    assert gate.is_passed([x + shift - 1e-6 for x in logs], floor)
+    assert not gate.is_passed([x + shift + 1e-6 for x in logs], floor)
 
 
 def test_a_speedup_passes():

@@ -45,11 +45,27 @@ def test_equal_sides_pass():
 
 def test_a_slower_head_is_suspect_and_fails_after_fresh_pairs():
     first, fresh = stage(0.1), stage(0.1, 15, seed=1)
-    assert verdicts.suspects(first, [ONE]) == [ONE]
+    assert verdicts.unsettled(first, [ONE], 0.05) == ([ONE], [])
     assert only(first).verdict is Verdict.INCONCLUSIVE
     found = only(first, fresh)
     assert (found.verdict, found.pairs, found.fresh) == (Verdict.FAIL, 15, 15)
     assert found.slowdown.value == pytest.approx(1.1, abs=0.01)
+
+
+def test_what_noise_hides_gets_fresh_pairs_and_is_judged_by_all():
+    first, fresh = stage(0.0, scatter=0.05), stage(0.0, 15, scatter=0.03, seed=1)
+    assert verdicts.unsettled(first, [ONE], 0.05) == ([], [ONE])
+    assert only(first).verdict is Verdict.INCONCLUSIVE
+    found = only(first, fresh)
+    assert (found.verdict, found.pairs, found.fresh) == (Verdict.PASS, 25, 15)
+    assert verdicts.unsettled(first, [ONE], 0.2) == ([], [])
+
+
+def test_what_cannot_be_compared_gets_no_fresh_pairs():
+    differing = [replace(r, item="halo") if r.attempt.cell.code == HEAD else r for r in stage(0.2)]
+    broken = [failed(of=HEAD_ONE, round=i) if r.attempt.cell.code == HEAD else r for i, r in enumerate(stage(0.2))]
+    for first in ([], pair(1.0, 0), differing, broken):
+        assert verdicts.unsettled(first, [ONE], 0.05) == ([], [])
 
 
 def test_a_suspect_of_chance_is_cleared_by_fresh_pairs():
@@ -82,7 +98,7 @@ def test_one_thread_is_judged_by_processor_time_and_several_by_the_clock():
     waiting = only(with_clock(stage(0.0), 1.3))
     assert waiting.verdict is Verdict.INCONCLUSIVE
     assert "by the clock" in waiting.reason
-    assert verdicts.suspects(with_clock(stage(0.0, of=TWO), 1.3), [TWO]) == [TWO]
+    assert verdicts.unsettled(with_clock(stage(0.0, of=TWO), 1.3), [TWO], 0.05) == ([TWO], [])
 
 
 @pytest.mark.parametrize(
