@@ -57,6 +57,12 @@ def split(device: str) -> Tuple[str, str, Dict[str, str]]:
     return kind, index, settings
 
 
+def is_single_threaded(device: str) -> bool:
+    """Say whether a device, by its name, is one thread of this host."""
+    kind, _, settings = split(device)
+    return adapter(kind).computes_on_host and settings.get("threads") == "1"
+
+
 def load(device: str) -> DeviceAdapter:
     """Make the adapter for a device's name.
 

@@ -339,9 +339,8 @@ def _of_bursts(energy: Energy) -> list[EnergyWindow]:
 
 def _board(told: Sequence[tuple[Record, Energy]]) -> str | None:
     """Return the identity of what was metered, where it is known and the same in all processes."""
-    uuids = {energy.device.get("uuid") for _, energy in told if energy.provenance is not None}
-    uuid = next(iter(uuids), None)
-    return str(uuid) if len(uuids) == 1 and uuid else None
+    uuids = {str(energy.device.get("uuid") or "") for _, energy in told if energy.provenance is not None}
+    return next(iter(uuids)) or None if len(uuids) == 1 else None
 
 
 Refusal = tuple[EnergyStatus, str, str]

@@ -33,7 +33,7 @@ class Point:
     Attributes:
         run: its name.
         made_at: when it was begun, UTC, ISO 8601.
-        commit: of siderostat or, in a gate, of the code; empty where it is not known.
+        commit: of the code that was measured; empty where it is not known.
         time: seconds per item.
         provenance: of the time.
     """

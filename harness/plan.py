@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from siderostat import devices
+from siderostat import devices, schemas
 from siderostat.errors import NewerSchema
 from siderostat.record import CAPACITY, QUALITY, THROUGHPUT, TIME_TO_QUALITY, Attempt, Cell, Code, Protocol
 
@@ -71,11 +71,13 @@ class Plan:
 
         Raises:
             NewerSchema: if a newer siderostat wrote it.
-            ValueError, KeyError, TypeError: if it is no plan.
+            ValueError: if it is no plan; the text says why.
         """
-        data = json.loads(text)
-        if data["schema"] > SCHEMA:
-            raise NewerSchema(f"{where} has schema {data['schema']}; this siderostat reads up to {SCHEMA}: upgrade it")
+        data = schemas.decode(text)
+        schema = data.get("schema") if isinstance(data, dict) else None
+        if isinstance(schema, int) and schema > SCHEMA:
+            raise NewerSchema(f"{where} has schema {schema}; this siderostat reads up to {SCHEMA}: upgrade it")
+        schemas.check(data, schemas.PLAN)
         values = {k: v for k, v in data.items() if k != "schema"}
         values["groups"] = [[Attempt.from_dict(a) for a in group] for group in values["groups"]]
         values["codes"] = {name: Code.from_dict(code) for name, code in values.get("codes", {}).items()}

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import inspect
 import json
 import os
 import platform
 import socket
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import siderostat
+from siderostat import workloads
 from siderostat.devices.cpu import cgroup, memory_bytes, model_name, usable_cores
 
 _PACKAGES = (
@@ -82,18 +84,47 @@ def utc_now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
+def code(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return by workload the commit of its code and a hash of what is not committed, as :func:`environment` does.
+
+    Workloads that come with siderostat are left out. Where a workload's file lies in no repository, as an installed
+    copy does, it is taken for code of the repository that the current folder belongs to.
+
+    Args:
+        names: of workloads, in any order.
+    """
+    found = {}
+    for name in sorted(set(names)):
+        if not workloads.is_bundled(name):
+            state = _state(_folder(name))
+            found[name] = state if state["commit"] else _state(Path.cwd())
+    return found
+
+
+def _folder(name: str) -> Path:
+    """Return the folder that a workload's code lies in; the current one where it cannot be loaded."""
+    try:
+        return Path(inspect.getfile(type(workloads.load(name)))).resolve().parent
+    except (LookupError, OSError, TypeError):
+        return Path.cwd()
+
+
 def _commit() -> dict[str, Any]:
     """Return the commit that siderostat runs from, and a hash of what is not committed, False where nothing is.
 
     Both are None where it runs from an installed copy.
     """
     root = Path(siderostat.__file__).resolve().parent.parent
-    if not (root / ".git").exists():
+    return _state(root) if (root / ".git").exists() else {"commit": None, "dirty": None}
+
+
+def _state(folder: Path) -> dict[str, Any]:
+    """Return the commit of the repository that a folder belongs to, and a hash of what is not committed."""
+    commit = _git(folder, "rev-parse", "HEAD")
+    if not commit:
         return {"commit": None, "dirty": None}
-    commit = _git(root, "rev-parse", "HEAD")
-    diff = _git(root, "diff", "HEAD")
-    dirty = hashlib.blake2b(diff.encode(), digest_size=6).hexdigest() if diff else False
-    return {"commit": commit or None, "dirty": dirty}
+    diff = _git(folder, "diff", "HEAD")
+    return {"commit": commit, "dirty": hashlib.blake2b(diff.encode(), digest_size=6).hexdigest() if diff else False}
 
 
 def _git(root: Path, *words: str) -> str:

@@ -11,22 +11,21 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import errno
 import fcntl
-import functools
-import importlib.resources
 import json
 import math
 import os
-import re
-from collections.abc import Callable, Iterator, Mapping
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any
 
-from siderostat import wall_meter
+from siderostat import schemas, wall_meter
 from siderostat.errors import NewerSchema, RunFolderBusy, RunFolderError, StorageFull
 from siderostat.files import write_atomically
 from siderostat.plan import Plan
@@ -36,10 +35,9 @@ JOURNAL = "records.jsonl"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _MOST_WARNINGS = 20  # about lines of one journal that are no records; the rest are counted
 _MOST_WORDS = 300  # characters of what is quoted from a line that is no record
-_HUGE = re.compile(r"[eE]\+?\d{3}|\d{300}")  # what may be a number that no float holds
-_HALF = re.compile(r"\\u[dD][89a-fA-F]")  # what may be half a character
 _TIMES_S = (1e-12, 1e12)  # of a block: shorter and longer ones are no times
 _MOST_ITEMS = 10**15
+_MOST_PIXELS = 2**26  # of the pictures under one name, colours counted apart
 
 
 class Run:
@@ -253,7 +251,7 @@ def parse(line: str) -> Record:
         ValueError: if it is no record; the text says why.
         NewerSchema: if it was written by a newer siderostat.
     """
-    data = decode(line)
+    data = schemas.decode(line)
     if not isinstance(data, dict):
         raise ValueError("a JSON object is expected")
     schema = data.get("schema")
@@ -261,70 +259,12 @@ def parse(line: str) -> Record:
         raise NewerSchema(
             f"schema {schema} is newer than {SCHEMA}, the newest this siderostat reads; upgrade siderostat"
         )
-    _check(data)
+    schemas.check(data, schemas.RECORD)
     record = Record.from_dict(data)
     _check_times(record)
+    _check_model(record)
+    _check_quality(record)
     return record
-
-
-def decode(text: str) -> Any:
-    """Read JSON that others may have written.
-
-    Raises:
-        ValueError: if it is none, or holds a number that is none or a text that is none; NaN is no JSON.
-    """
-    try:
-        data = _JSON.decode(text)
-        if _HUGE.search(text):
-            _FINITE_JSON.decode(text)
-        if _HALF.search(text):
-            json.dumps(data, ensure_ascii=False).encode()  # half a character cannot be written
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    except UnicodeEncodeError:
-        raise ValueError("a text with half a character in it") from None
-    return data
-
-
-def _no_number(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no number")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    return number if math.isfinite(number) else _no_number(text[:20])
-
-
-def _whole(text: str) -> int:
-    return int(text) if len(text) < 300 else _no_number(f"a number of {len(text):,} digits")
-
-
-_JSON = json.JSONDecoder(parse_constant=_no_number)
-_FINITE_JSON = json.JSONDecoder(parse_constant=_no_number, parse_float=_finite, parse_int=_whole)
-
-
-def _check(data: dict[str, Any]) -> None:
-    """Check a record against its schema.
-
-    Raises:
-        ValueError: if it does not conform.
-    """
-    from fastjsonschema import JsonSchemaValueException
-
-    try:
-        _validate()(data)
-    except JsonSchemaValueException as error:
-        place = "/".join(map(str, error.path[1:])) or "the line"
-        raise ValueError(f"{place}: {error.message.removeprefix(error.name or '').strip()}") from None
-
-
-@functools.cache
-def _validate() -> Callable[[Any], Any]:
-    import fastjsonschema
-
-    schema = importlib.resources.files("siderostat").joinpath("schema", f"record-{SCHEMA}.json").read_text()
-    check: Callable[[Any], Any] = fastjsonschema.compile(json.loads(schema), use_default=False)
-    return check
 
 
 def _check_times(record: Record) -> None:
@@ -344,6 +284,45 @@ def _check_times(record: Record) -> None:
             raise ValueError(f"bursts/{burst.turn}/seconds: empty, or not times of blocks")
         if burst.block_steps > _MOST_ITEMS:
             raise ValueError(f"bursts/{burst.turn}/block_steps: {burst.block_steps:.4g} are no number of steps")
+
+
+def _check_model(record: Record) -> None:
+    """Check that a modelled time is one.
+
+    Raises:
+        ValueError: if not.
+    """
+    band, (least, most) = record.model.get("seconds_per_step", {}), _TIMES_S
+    if any(not least <= seconds <= most for seconds in band.values()):
+        raise ValueError("model/seconds_per_step: not times of a step")
+    if band and not record.items_per_step and record.status is Status.OK:
+        raise ValueError(f"items_per_step: {record.items_per_step} beside a time that was modelled")
+
+
+def _check_quality(record: Record) -> None:
+    """Check that what was found of a model can be shown.
+
+    Raises:
+        ValueError: if not.
+    """
+    if record.quality is None:
+        return
+    for name, (true, predicted) in record.quality.pairs.items():
+        if len(true) != len(predicted):
+            raise ValueError(f"quality/pairs/{name}: {len(true)} true values and {len(predicted)} predicted ones")
+    for name, packed in record.quality.pictures.items():
+        if not _are_pictures(packed["shape"], packed["zlib_base64"]):
+            raise ValueError(f"quality/pictures/{name}: not the bytes of pictures of shape {packed['shape']}")
+
+
+def _are_pictures(shape: Sequence[int], text: str) -> bool:
+    if len(shape) != 4 or min(shape) < 1 or shape[3] != 3 or math.prod(shape) > _MOST_PIXELS:
+        return False
+    try:
+        # One byte more than is right is enough to tell that it is wrong, however much more a text would grow to.
+        return len(zlib.decompressobj().decompress(base64.b64decode(text), math.prod(shape) + 1)) == math.prod(shape)
+    except (ValueError, zlib.error):
+        return False
 
 
 def _shortened(text: str) -> str:
@@ -379,15 +358,20 @@ def _plan_and_manifest(folder: Path) -> tuple[Plan, dict[str, Any]]:
     plan, manifest = folder / "plan.json", folder / "manifest.json"
     try:
         return Plan.from_json(_read(plan), str(plan)), _manifest(manifest)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except ValueError as error:
         raise RunFolderError(
-            f"plan.json or manifest.json in {folder} is damaged ({type(error).__name__}: {error}); the records are in "
+            f"plan.json or manifest.json in {folder} is damaged ({error}); the records are in "
             f"{folder / JOURNAL}: bring the files back, or measure into another folder"
         ) from None
 
 
 def _manifest(path: Path) -> dict[str, Any]:
-    data = dict(decode(_read(path)))
+    data = schemas.decode(_read(path))
+    if not isinstance(data, dict):
+        raise ValueError(f"{path.name}: a JSON object is expected")
+    for name, kind in (("sessions", list), ("environments", dict)):
+        if not isinstance(data.get(name, kind()), kind):
+            raise ValueError(f"{path.name}: {name} is not what siderostat writes there")
     schema = data.get("schema")
     if isinstance(schema, int) and schema > SCHEMA:
         raise NewerSchema(f"{path} has schema {schema}; this siderostat reads up to {SCHEMA}: upgrade it")

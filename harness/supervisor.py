@@ -6,16 +6,18 @@ whose power is read while it does nothing.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import math
+import os
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from siderostat import contention
+from siderostat import contention, devices
 from siderostat.child import Child, Lost
 from siderostat.record import (
     IDLE,
@@ -63,6 +65,7 @@ class Measurement:
         self._lost: Lost | None = None
         self._child: Child | None = None
         self._maxrss_bytes: int | None = None
+        self._processor: int | None = None
         self._started = time.time()
 
     @property
@@ -70,12 +73,16 @@ class Measurement:
         """Whether the child still answers."""
         return self._lost is None
 
-    def prepare(self, start: Callable[[Attempt], Child]) -> None:
-        """Start the child and let it build, compile, check and warm up."""
+    def prepare(self, start: Callable[[Attempt], Child], processor: int | None = None) -> None:
+        """Start the child and let it build, compile, check and warm up, bound to a processor if one is given."""
         try:
             self._child = start(self.attempt)
         except Lost as lost:
             self._lost = lost
+        if self._child and processor is not None:
+            with contextlib.suppress(OSError):  # gone by now, or not allowed to: then it is measured where it is
+                os.sched_setaffinity(self._child.process.pid, {processor})
+                self._processor = processor
         self.head = self._ask({"do": "prepare", "attempt": self.attempt.to_dict()}) or {}
         self._energy = [{**meter, "windows": []} for meter in self.head.get("energy", [])]
 
@@ -197,6 +204,7 @@ class Measurement:
             "maxrss_bytes": self._maxrss_bytes,
             "python": self.head.get("python"),
             "packages": self.head.get("packages", {}),
+            "processor": self._processor,
         }
 
 
@@ -212,8 +220,9 @@ def measure(
     """
     measurements = [Measurement(a) for a in group]
     try:
+        processor = _common_processor(group)
         for one in measurements:
-            one.prepare(start)
+            one.prepare(start, processor)
         alive = [m for m in measurements if m.alive]
         pids = [m.pid for m in alive if m.pid is not None]
         rhythms = _rhythms(alive, known)
@@ -228,6 +237,19 @@ def measure(
             one.end()
     name = f"{group[0].key()}@{time.time_ns():x}" if len(group) > 1 else ""
     return [dataclasses.replace(m.record(), group=name) for m in measurements]
+
+
+def _common_processor(group: Sequence[Attempt]) -> int | None:
+    """Return a processor for all of a comparison between single threads, another from round to round; None for others.
+
+    What else a processor has to do, its sibling's work on a shared core above all, then slows both sides alike: pairs
+    scatter half as much (``tests/benchmarks/gate.py``).
+    """
+    if len(group) == 1 or not all(devices.is_single_threaded(a.cell.device) for a in group):
+        return None
+    if not hasattr(os, "sched_getaffinity"):
+        return None
+    return random.Random(group[0].key()).choice(sorted(os.sched_getaffinity(0)))
 
 
 def train(attempt: Attempt, start: Callable[[Attempt], Child]) -> Record:

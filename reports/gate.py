@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import siderostat
 from siderostat.gate import Verdict
-from siderostat.reports.labels import number, percent, seconds
+from siderostat.reports.labels import about, number, seconds
 from siderostat.reports.section import Part, Section
 from siderostat.reports.tables import Table, TableRow
 from siderostat.verdicts import CPU, MODEL, WALL, Exact, Outcome, Series
@@ -77,11 +77,17 @@ def headlines(of: Outcome) -> list[str]:
     unclear = of.of(Verdict.INCONCLUSIVE)
     if unclear:
         seen = [one.detectable for one in unclear if one.detectable is not None]
-        reach = (
-            f" what they could see: slowdowns from {change(1 + min(seen))} to {change(1 + max(seen))}." if seen else ""
-        )
-        found.append(f"Inconclusive series never block;{reach or ' nothing says what they could see.'}")
+        found.append(f"Inconclusive series never block; {_reach(seen)}.")
     return found
+
+
+def _reach(seen: Sequence[float]) -> str:
+    """Say what slowdowns inconclusive series could see."""
+    if not seen:
+        return "nothing says what they could see"
+    least, most = about(min(seen)), about(max(seen))
+    worst = "" if least == most else f", the worst of them from {most} on"
+    return f"they could see slowdowns from {least} on{worst}"
 
 
 def _why(one: Series) -> str:
@@ -100,10 +106,9 @@ def _why(one: Series) -> str:
 
 def section(of: Outcome) -> Section:
     """Return the page."""
-    exact = _exact_table(of)
     parts = [Part("Verdicts", headlines(of), lambda: _charts(of), _table(of), _notes(of))]
-    if exact is not None:
-        parts.append(Part("Figures that a machine cannot disturb", table=exact))
+    if any(one.exact for one in of.series):
+        parts.append(_exact_part(of))
     if of.untraced:
         parts.append(Part("Steps that could not be traced", list(of.untraced)))
     return Section("gate", "Did this change make anything slower?", parts)
@@ -198,15 +203,15 @@ def _interval(one: Series) -> str:
     return f"{change(slowdown.value)} ({change(slowdown.low)} to {change(slowdown.high)})"
 
 
-def _exact_table(of: Outcome) -> Table | None:
+def _exact_part(of: Outcome) -> Part:
     """Return the figures that differ, and how many do not."""
-    held = [(one, figure) for one in of.series for figure in one.exact]
-    if not held:
-        return None
+    title, held = "Figures that a machine cannot disturb", [(one, figure) for one in of.series for figure in one.exact]
     rows = [TableRow(_exact_cells(one, f), _KINDS[f.verdict]) for one, f in held if f.base != f.head]
-    same = len(held) - len(rows)
-    caption = f"{same} of {len(held)} such figures are the same on both sides and left out here"
-    return Table(["Series", "Figure", "Verdict", "Base", "Head", "Change"], rows, caption, frozenset({3, 4, 5}))
+    if not rows:
+        return Part(title, [f"All {len(held)} of them are the same on both sides."])
+    caption = f"{len(held) - len(rows)} of {len(held)} such figures are the same on both sides and left out here"
+    table = Table(["Series", "Figure", "Verdict", "Base", "Head", "Change"], rows, caption, frozenset({3, 4, 5}))
+    return Part(title, table=table)
 
 
 def _exact_cells(one: Series, figure: Exact) -> list[str]:
@@ -217,8 +222,8 @@ def _exact_cells(one: Series, figure: Exact) -> list[str]:
 
 def _notes(of: Outcome) -> list[str]:
     return [
-        f"FAIL: slower in a first stage, and in fresh pairs again, there by more than {percent(of.floor)}. PASS: the "
-        f"95 % interval ends below half of that, {percent(of.floor / 2)}. All else is INCONCLUSIVE and does not block.",
+        f"FAIL: slower in a first stage, and in fresh pairs again, there by more than {about(of.floor)}. PASS: the "
+        f"95 % interval ends below half of that, {about(of.floor / 2)}. All else is INCONCLUSIVE and does not block.",
         "Both revisions were alive and warm together and took turns, so that whatever the machine did, it did to both.",
     ]
 
@@ -250,7 +255,7 @@ def _charts(of: Outcome) -> Iterator[Chart]:
     ]
     chart = alt.layer(*rules, bars, dots).properties(width=theme.WIDTH, height=_ROW * len(points))
     spec = {**chart.to_dict(), "config": theme.CONFIG}
-    caption = f"Points with 95 % intervals over pairs; dashed: {percent(of.floor)}, up to which nothing fails."
+    caption = f"Points with 95 % intervals over pairs; dashed: {about(of.floor)}, up to which nothing fails."
     yield Chart("slowdowns", "Slowdowns", caption, spec)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +14,19 @@ from siderostat.record import IDLE, QUALITY, THROUGHPUT, TIME_TO_QUALITY, Cell, 
 from siderostat.stats import Case, Drift, Estimate, cases, drift
 
 NULL_WORKLOAD = "null"  # does nothing: its time per step is what the harness itself costs
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Which code a figure is of.
+
+    Attributes:
+        commit: its commit, or the first digits of it; empty where that is not known.
+        is_changed: whether there was code on top of it that was not committed.
+    """
+
+    commit: str
+    is_changed: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,6 +54,28 @@ class RunData:
     def grade(self) -> str:
         """``quick``, ``ci``, ``publish``, or empty where the manifest does not say."""
         return str(self.manifest.get("grade") or "")
+
+    def environment(self, record: Record) -> Mapping[str, Any]:
+        """Return what the manifest says of the machine and the software that a record was made on."""
+        return _mapping(_mapping(self.manifest.get("environments")).get(record.environment or ""))
+
+    def measured(self, record: Record) -> Measured:
+        """Say which code a record is of: a side of a gate, a workload's own or, for bundled ones, siderostat's."""
+        cell, environment = record.attempt.cell, self.environment(record)
+        if cell.code:
+            return Measured(self._sides.get(cell.code, ""))
+        about = _mapping(_mapping(environment.get("code")).get(cell.workload)) or environment
+        return Measured(str(about.get("commit") or ""), bool(about.get("dirty")))
+
+    @cached_property
+    def _sides(self) -> dict[str, str]:
+        """The first digits of the commit of either side of a gate, from ``gate.json`` beside the run."""
+        try:
+            said = _mapping(json.loads((self.folder.resolve().parent / "gate.json").read_text()))
+        except (OSError, ValueError):
+            return {}
+        words = {side: str(said.get(side, "")).split() for side in ("base", "head")}
+        return {side: of[1] for side, of in words.items() if len(of) > 1 and re.fullmatch(r"[0-9a-f]{7,64}", of[1])}
 
     @cached_property
     def cases(self) -> list[Case]:
@@ -99,6 +136,11 @@ class RunData:
             if record.attempt.protocol not in found:
                 found.append(record.attempt.protocol)
         return found
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    """Return what should be a mapping, an empty one where it is none: a manifest may come from anywhere."""
+    return value if isinstance(value, Mapping) else {}
 
 
 def run_names(runs: Sequence[RunData]) -> list[str]:

@@ -41,6 +41,11 @@ def names() -> List[str]:
     return sorted({*_WHERE, *offers(GROUP)})
 
 
+def is_bundled(name: str) -> bool:
+    """Say whether a workload comes with siderostat."""
+    return name in _WHERE
+
+
 def load(name: str) -> Workload:
     """Make the workload called ``name``, or that of a file: ``path/to/file.py:ClassName``.
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from siderostat.errors import DONE, BadValue, NothingMeasured, RunFolderError, UnknownName
 from siderostat.files import write_atomically
-from siderostat.store import Run, decode
+from siderostat.schemas import decode
+from siderostat.store import Run
 
 if TYPE_CHECKING:
     from siderostat.reports.exporters import Export, Format

@@ -36,8 +36,10 @@ _LEAST_PAIRS = 3
 _FIRST_SHARE = 0.5  # of a budget, for the first stage; the second has what is left
 _SCATTER = (0.08, 0.13)  # of one pair, on shared machines: see docs/measuring.md
 _FIRST, _FRESH = "first", "fresh"
+_TURNS: Mapping[str, Any] = {"bursts": 24, "burst_s": 0.067, "burst_samples": 1}
+"""Of a process: as long as in a run, in three times as many turns, so that what a machine does meets both sides."""
 _TRACED = ("torch", "tensorflow")
-_NOT_OF_A_GATE = ("grade", "compare", "quality", "to_quality", "find_capacity")
+_NOT_OF_A_GATE = ("grade", "compare", "quality", "to_quality", "find_capacity", "energy_window", "estimate_energy")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,9 +154,10 @@ def _cells(asked: Asked, sides: _Sides) -> list[Cell]:
 
 
 def _plan(asked: Asked, cells: Sequence[Cell], pairs: int, sides: _Sides, budget_s: float | None) -> Plan:
+    protocol = dataclasses.replace(asked.protocol, **_TURNS)
     grade = dataclasses.replace(GRADES["ci"], least_rounds=pairs, most_rounds=pairs)
     groups = verdicts.sides(cells)
-    return plan.make(groups, "gate", grade, asked.seed, asked.protocol, budget_s, asked.pythons, sides.codes)
+    return plan.make(groups, "gate", grade, asked.seed, protocol, budget_s, asked.pythons, sides.codes)
 
 
 def _pairs(
@@ -201,9 +204,14 @@ def _seconds(of: Plan) -> float:
 def _announce(cells: Sequence[Cell], pairs: int, sides: _Sides, first: Plan) -> None:
     """Say, before anything is measured, what is compared, about how long it takes and what it can see."""
     least, most = (verdicts.reach(scatter, pairs) for scatter in _SCATTER)
+    seconds = _seconds(first)
+    further = seconds * FRESH_PAIRS / pairs
+    if first.budget_s is not None:
+        further = max(0.0, min(further, first.budget_s / _FIRST_SHARE - seconds))
     print(
         f"siderostat: {sides.titles[HEAD]} against {sides.titles[BASE]}: {len(cells)} series, {pairs} pairs each, "
-        f"about {progress.duration(_seconds(first))}. Where pairs scatter by {_SCATTER[0]:.0%} to {_SCATTER[1]:.0%}, "
+        f"about {progress.duration(seconds)}, and up to {progress.duration(further)} for fresh "
+        f"pairs where these leave something open. Where pairs scatter by {_SCATTER[0]:.0%} to {_SCATTER[1]:.0%}, "
         f"as on shared machines, that sees slowdowns from {least:.0%} to {most:.0%} on.",
         file=sys.stderr,
     )

@@ -69,20 +69,14 @@ def _points(folder: Path) -> Iterator[tuple[str, Cell, str, Point]]:
         for warning in run.warnings:
             print(f"siderostat: {warning}", file=sys.stderr)
         name = str(path.parent.relative_to(folder)) if path.parent != folder else path.parent.name
-        for case in RunData(run.folder, run.manifest, run.records, run.warnings).cases:
+        data = RunData(run.folder, run.manifest, run.records, run.warnings)
+        for case in data.cases:
             if case.seconds_per_item is None or case.cell.workload in _NOT_OURS or case.provenance is None:
                 continue
-            environment = _environment(run.manifest, case.records[-1].environment)
+            last = case.records[-1]
             moment = str(run.manifest.get("created_at") or "")
-            commit = str(environment.get("commit") or "")
-            point = Point(name, moment, commit, case.seconds_per_item, case.provenance.value)
-            yield _machine(environment), case.cell, case.records[-1].item, point
-
-
-def _environment(manifest: Mapping[str, Any], key: str | None) -> Mapping[str, Any]:
-    environments = manifest.get("environments")
-    found = environments.get(key) if isinstance(environments, Mapping) else None
-    return found if isinstance(found, Mapping) else {}
+            point = Point(name, moment, data.measured(last).commit, case.seconds_per_item, case.provenance.value)
+            yield _machine(data.environment(last)), case.cell, last.item, point
 
 
 def _machine(environment: Mapping[str, Any]) -> str:

@@ -91,6 +91,7 @@ def _laid_out(folder: Path | None, plan: Plan) -> Path:
 
 def _work(run: OpenRun, arguments: argparse.Namespace, words: Sequence[str]) -> None:
     environment = provenance.environment(arguments.identify)
+    environment["code"] = provenance.code(a.cell.workload for a in run.plan.attempts() if not a.cell.code)
     key = provenance.key(environment)
     run.add_session(provenance.session(words), environment, key)
     attempts = run.plan.attempts()

@@ -131,8 +131,8 @@ def _stored_plan(arguments: argparse.Namespace) -> Plan:
         return Plan.from_json(path.read_text(encoding="utf-8"), str(path))
     except OSError as error:
         raise BadValue(f"cannot read the plan {path}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError):
-        raise BadValue(f"{path} is not a plan; 'siderostat plan -o {path}' writes one") from None
+    except ValueError as error:
+        raise BadValue(f"{path} is not a plan ({error}); 'siderostat plan -o {path}' writes one") from None
 
 
 def _tables(arguments: argparse.Namespace, sweep: config.Sweep) -> list[Mapping[str, Any]]:

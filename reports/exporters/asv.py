@@ -21,7 +21,7 @@ from typing import Any
 
 from siderostat import asv_names
 from siderostat.errors import BadValue
-from siderostat.record import Cell, Record, Status
+from siderostat.record import Record, Status
 from siderostat.reports.exporters import Export
 from siderostat.reports.exporters.series import Series, started_at
 from siderostat.reports.run import RunData
@@ -110,9 +110,10 @@ def _places(
     places: dict[tuple[str, _Commit], _Place] = {}
     for run in {id(one.run): one.run for one in found}.values():
         held: dict[tuple[str, _Commit], list[Record]] = defaultdict(list)
-        for record, environment in _timed(run):
+        for record in _timed(run):
+            environment = run.environment(record)
             name = machine or str(environment.get("host") or "unknown")
-            at = name, _commit(record.attempt.cell, run, environment, named)
+            at = name, _commit(record, run, named)
             if at not in places:
                 python = ".".join(str(environment.get("python") or "").split(".")[:2])
                 places[at] = _Place(_machine(folder, name, environment), python)
@@ -123,12 +124,8 @@ def _places(
     return places
 
 
-def _timed(run: RunData) -> list[tuple[Record, Mapping[str, Any]]]:
-    """Return the timed records of a run, each with what the manifest says of where it was measured."""
-    known = run.manifest.get("environments")
-    environments = known if isinstance(known, dict) else {}
-    timed = [record for case in [*run.cases, *run.overheads] for record in case.records]
-    return [(record, environments.get(record.environment) or {}) for record in timed]
+def _timed(run: RunData) -> list[Record]:
+    return [record for case in [*run.cases, *run.overheads] for record in case.records]
 
 
 def _add(benchmark: _Benchmark, case: Case) -> None:
@@ -237,28 +234,21 @@ def _named_commits(commits: Sequence[str]) -> dict[str, str]:
     return named
 
 
-def _commit(cell: Cell, run: RunData, environment: Mapping[str, Any], named: Mapping[str, str]) -> _Commit:
-    """Return the commit that a cell was measured of."""
-    if cell.code:
-        given = named.get(cell.code) or _side_of_gate(run, cell.code)
-        if not given:
-            raise BadValue(f"{run.folder} does not say which commit {cell.code} is; say so: --commit {cell.code}=HASH")
-        return _looked_up(given, run)
-    given = named.get("", "")
-    if not given and not environment.get("commit"):
-        raise BadValue(f"{run.folder} does not say which commit it measured; say so: --commit HASH")
-    if not given and environment.get("dirty"):
+def _commit(record: Record, run: RunData, named: Mapping[str, str]) -> _Commit:
+    """Return the commit that a record is of."""
+    side = record.attempt.cell.code
+    if side in named:
+        return _looked_up(named[side], run)
+    measured = run.measured(record)
+    if not measured.commit:
+        what, how = (side, f"{side}=HASH") if side else ("it measured", "HASH")
+        raise BadValue(f"{run.folder} does not say which commit {what}{' is' if side else ''}; say so: --commit {how}")
+    if measured.is_changed:
         raise BadValue(
-            f"{run.folder} measured code that was not committed, on top of {str(environment['commit'])[:8]}; measure "
+            f"{run.folder} measured code that was not committed, on top of {measured.commit[:8]}; measure "
             "the commit itself, or say which one the figures are to stand for: --commit HASH"
         )
-    return _looked_up(given or str(environment["commit"]), run)
-
-
-def _side_of_gate(run: RunData, side: str) -> str:
-    """Return the commit of a side, from the ``gate.json`` beside the run; empty where there is none."""
-    words = str(_read(run.folder.resolve().parent / "gate.json").get(side, "")).split()
-    return words[1] if len(words) > 1 and re.fullmatch(r"[0-9a-f]{7,64}", words[1]) else ""
+    return _looked_up(measured.commit, run)
 
 
 def _looked_up(name: str, run: RunData) -> _Commit:

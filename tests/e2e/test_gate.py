@@ -72,6 +72,12 @@ def test_a_slower_commit_fails_and_is_named(gate, repository, tmp_path):
     assert (tmp_path / "gate" / "gate.html").exists()
     held = subprocess.run(["git", "worktree", "list"], cwd=repository, capture_output=True, text=True, check=True)
     assert len(held.stdout.splitlines()) == 1
+    processors: dict[str, set[int]] = {}
+    for line in (tmp_path / "gate" / "first" / "records.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        processors.setdefault(record["group"], set()).add(record["process"]["processor"])
+    assert all(len(of_a_pair) == 1 for of_a_pair in processors.values())
+    assert set.union(*processors.values()) <= os.sched_getaffinity(0)
     journals = {stage: (tmp_path / "gate" / stage / "records.jsonl").read_text() for stage in ("first", "fresh")}
     again = gate("--base", "start", "--head", "slower", "gate.toml", *QUICK, "-o", tmp_path / "gate")
     assert again.returncode == REGRESSION, again.stderr + again.stdout

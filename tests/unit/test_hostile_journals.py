@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
+import zlib
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,7 +18,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 import siderostat
-from siderostat import capacity, plan, reports, stats, store
+from siderostat import capacity, plan, reports, schemas, stats, store
 from siderostat.cli import main
 from siderostat.plan import GRADES
 from siderostat.record import Cell, Protocol, Reason, Record, Status
@@ -225,6 +227,69 @@ def test_times_of_no_items_are_refused(tmp_path, call, changes):
     assert "left out, not a record (items_per_step:" in err
 
 
+SHAPE = {"shape": [1, 2, 2, 3], "zlib_base64": base64.b64encode(zlib.compress(bytes(12))).decode()}
+BAND = {"p2_5": 0.1, "p50": 0.2, "p97_5": 0.3}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model": {"seconds_per_step": "fast"}}, "model/seconds_per_step: must be object"),
+        ({"model": {"seconds_per_step": {"p50": 1.0}}}, "must contain"),
+        ({"model": {"seconds_per_step": {**BAND, "p50": None}}}, "p50: must be number"),
+        ({"model": {"seconds_per_step": {**BAND, "p2_5": 1e-320}}}, "not times of a step"),
+        ({"model": {"seconds_per_step": BAND}, "items_per_step": None}, "items_per_step"),
+        ({"quality": {"pictures": {"a": {**SHAPE, "shape": [1, 2, 2]}}}}, "not the bytes of pictures"),
+        ({"quality": {"pictures": {"a": {**SHAPE, "shape": [1, 2, 2, 4]}}}}, "not the bytes of pictures"),
+        ({"quality": {"pictures": {"a": {**SHAPE, "shape": [2**20, 2**20, 2**20, 3]}}}}, "not the bytes of pictures"),
+        ({"quality": {"pictures": {"a": {**SHAPE, "shape": [0, 2, 2, 3]}}}}, "not the bytes of pictures"),
+        ({"quality": {"pictures": {"a": {**SHAPE, "zlib_base64": "AAAA"}}}}, "not the bytes of pictures"),
+        ({"quality": {"pairs": {"a": [[1.0], [1.0, 2.0]]}}}, "1 true values and 2 predicted ones"),
+    ],
+)
+def test_a_model_or_a_quality_that_cannot_be_shown_costs_its_line_alone(tmp_path, call, changes, words):
+    if "quality" in changes:
+        changes = {
+            "quality": {"figure": "loss", "target": 1.0, "looks": [], "pairs": {}, "pictures": {}, **changes["quality"]}
+        }
+    folder = folder_of(tmp_path, [*(r.to_json() for r in good()), line(ok(round=9), **changes)])
+    code, _, err = call(["report"], folder)
+    assert code == 0
+    assert "records.jsonl:4: left out, not a record" in err
+    assert words in err
+
+
+def test_pictures_that_are_some_are_read():
+    quality = {"figure": "loss", "target": 1.0, "looks": [], "pairs": {}, "pictures": {"a": SHAPE}}
+    assert store.parse(line(ok(), quality=quality)).quality.pictures["a"] == SHAPE
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("plan.json", lambda data: [data]),
+        ("plan.json", lambda data: {**data, "groups": None}),
+        ("plan.json", lambda data: {**data, "groups": [[]]}),
+        ("plan.json", lambda data: {**data, "groups": [[{**data["groups"][0][0], "round": "first"}]]}),
+        ("plan.json", lambda data: {**data, "budget_s": "5m"}),
+        ("plan.json", lambda data: {**data, "codes": {"base": {"folder": 3, "path": [], "python": ""}}}),
+        ("plan.json", lambda data: {**data, "grade": "superb"}),
+        ("manifest.json", lambda data: [data]),
+        ("manifest.json", lambda data: {**data, "sessions": 1.5}),
+        ("manifest.json", lambda data: {**data, "environments": "e"}),
+    ],
+)
+@pytest.mark.parametrize("words", [["show"], ["run", "--resume"]], ids=" ".join)
+def test_a_damaged_plan_or_manifest_is_refused_in_a_sentence(tmp_path, call, words, name, change):
+    folder = folder_of(tmp_path, [r.to_json() for r in good()])
+    journal = (folder / store.JOURNAL).read_text()
+    (folder / name).write_text(json.dumps(change(json.loads((folder / name).read_text()))))
+    code, _, err = call(words, folder)
+    assert code == 2
+    assert "is damaged (" in err
+    assert (folder / store.JOURNAL).read_text() == journal
+
+
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"schema":1,"x":"\\ud800"}', "\x00" * 50, '"text"', "1" * 5000])
 def test_what_is_no_json_object_is_refused(tmp_path, call, text):
     code, _, err = call(["show"], folder_of(tmp_path, [*(r.to_json() for r in good()), text]))
@@ -321,7 +386,7 @@ def test_the_fast_validation_says_what_the_schema_says(random, value):
             at[place] = value
         break
     try:
-        store._check(data)
+        schemas.check(data, schemas.RECORD)
         accepted = True
     except ValueError:
         accepted = False
