@@ -62,6 +62,39 @@ def test_a_device_that_takes_the_time_it_is_told_is_measured_exactly(workshop, s
     assert record.attempt.start == record.process["start"] == start
 
 
+def null(device: str, round: int = 0) -> Attempt:
+    return Attempt(cell(**{**MOCK, "device": device, "batch": 1}), round, 0, "warm", QUICK)
+
+
+def test_single_threads_that_are_compared_share_a_processor(workshop, monkeypatch):
+    bound = []
+    bind = os.sched_setaffinity
+    monkeypatch.setattr(os, "sched_setaffinity", lambda pid, cpus: bound.append((pid, cpus)) or bind(pid, cpus))
+    records = measure(workshop, null("cpu:threads=1"), null("cpu:threads=1,heap=kept"))
+    assert [(r.process["pid"], {r.process["processor"]}) for r in records] == bound
+    assert len({r.process["processor"] for r in records}) == 1
+
+
+@pytest.mark.parametrize("group", [["cpu:threads=1"], ["cpu:threads=1", "cpu"], ["mock:step_s=0.005"] * 2])
+def test_others_run_where_the_kernel_puts_them(workshop, group):
+    assert {r.process["processor"] for r in measure(workshop, *(null(device) for device in group))} == {None}
+
+
+def test_rounds_take_turns_on_the_processors_there_are(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3, 5})
+    pair = [[null("cpu:threads=1", n), null("cpu:threads=1,heap=kept", n)] for n in range(20)]
+    assert {supervisor._common_processor(group) for group in pair} == {3, 5}
+
+
+def test_a_processor_that_may_not_be_bound_to_costs_no_measurement(workshop, monkeypatch):
+    def refuse(pid, cpus):
+        raise PermissionError("not allowed")
+
+    monkeypatch.setattr(os, "sched_setaffinity", refuse)
+    records = measure(workshop, null("cpu:threads=1"), null("cpu:threads=1,heap=kept"))
+    assert [(r.status, r.process["processor"]) for r in records] == [(Status.OK, None)] * 2
+
+
 @pytest.mark.parametrize(
     ("name", "status", "reason", "words"),
     [
