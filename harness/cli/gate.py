@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from siderostat import forecast, plan, progress, provenance, revisions, store, tracing, verdicts
+from siderostat import devices, forecast, plan, progress, provenance, revisions, store, tracing, verdicts
 from siderostat.cli.run import measure_into
 from siderostat.cli.sweep import Asked, ask_for
 from siderostat.errors import (
@@ -34,7 +34,7 @@ _FOLDER = Path("siderostat-gates")
 _QUICK_BUDGET_S = 300.0
 _LEAST_PAIRS = 3
 _FIRST_SHARE = 0.5  # of a budget, for the first stage; the second has what is left
-_SCATTER = (0.08, 0.13)  # of one pair, on shared machines: see docs/measuring.md
+_SCATTER = {True: (0.01, 0.04), False: (0.08, 0.13)}  # of a pair on shared machines, of single threads and of others
 _FIRST, _FRESH = "first", "fresh"
 _TURNS: Mapping[str, Any] = {"bursts": 24, "burst_s": 0.067, "burst_samples": 1}
 """Of a process: as long as in a run, in three times as many turns, so that what a machine does meets both sides."""
@@ -203,7 +203,8 @@ def _seconds(of: Plan) -> float:
 
 def _announce(cells: Sequence[Cell], pairs: int, sides: _Sides, first: Plan) -> None:
     """Say, before anything is measured, what is compared, about how long it takes and what it can see."""
-    least, most = (verdicts.reach(scatter, pairs) for scatter in _SCATTER)
+    scatter = _SCATTER[all(devices.is_single_threaded(cell.device) for cell in cells)]
+    least, most = (verdicts.reach(one, pairs) for one in scatter)
     seconds = _seconds(first)
     further = seconds * FRESH_PAIRS / pairs
     if first.budget_s is not None:
@@ -211,7 +212,7 @@ def _announce(cells: Sequence[Cell], pairs: int, sides: _Sides, first: Plan) -> 
     print(
         f"siderostat: {sides.titles[HEAD]} against {sides.titles[BASE]}: {len(cells)} series, {pairs} pairs each, "
         f"about {progress.duration(seconds)}, and up to {progress.duration(further)} for fresh "
-        f"pairs where these leave something open. Where pairs scatter by {_SCATTER[0]:.0%} to {_SCATTER[1]:.0%}, "
+        f"pairs where these leave something open. Where pairs scatter by {scatter[0]:.0%} to {scatter[1]:.0%}, "
         f"as on shared machines, that sees slowdowns from {least:.0%} to {most:.0%} on.",
         file=sys.stderr,
     )
