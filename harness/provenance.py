@@ -105,7 +105,7 @@ def _folder(name: str) -> Path:
     """Return the folder that a workload's code lies in; the current one where it cannot be loaded."""
     try:
         return Path(inspect.getfile(type(workloads.load(name)))).resolve().parent
-    except (LookupError, OSError, TypeError):
+    except Exception:  # noqa: BLE001 - somebody else's code, which may raise anything when it is imported
         return Path.cwd()
 
 

@@ -49,6 +49,8 @@ def test_code_in_no_repository_is_that_of_the_current_folder(repository, tmp_pat
     assert provenance.code([name]) == {name: {"commit": None, "dirty": None}}
     monkeypatch.chdir(repository)
     assert provenance.code([name])[name]["commit"] == git(repository, "rev-parse", "HEAD")
+    (tmp_path / "broken.py").write_text("1 / 0")
+    assert provenance.code([f"{tmp_path / 'broken.py'}:Well"]).popitem()[1]["dirty"] is False
     assert provenance.code(["nowhere"])["nowhere"]["commit"] == git(repository, "rev-parse", "HEAD")
 
 
