@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -11,6 +12,9 @@ from pathlib import Path
 import pytest
 
 from siderostat.workloads.entry_points import offers
+
+with contextlib.suppress(ImportError):  # a torch made for CUDA brings it; imported after TensorFlow it crashes
+    import triton  # noqa: F401
 
 FAULTY = Path(__file__).parent / "data" / "faulty.py"
 SMALL_NET = Path(__file__).parent / "data" / "small_net.py"

@@ -11,8 +11,8 @@ import time
 import pytest
 
 from siderostat import child, stats, supervisor
-from siderostat.child import Child, Lost
-from siderostat.record import Attempt, Protocol, Reason, Status
+from siderostat.child import Child, ForkServer, Lost
+from siderostat.record import Attempt, Code, Protocol, Reason, Status
 from siderostat.workshop import Workshop
 from tests.processes import all_end, is_running
 from tests.records import cell
@@ -60,6 +60,21 @@ def test_a_device_that_takes_the_time_it_is_told_is_measured_exactly(workshop, s
     assert len(stats.measured_bursts(record)) == 4
     assert all(b.block_steps == 4 for b in stats.measured_bursts(record))
     assert record.attempt.start == record.process["start"] == start
+
+
+def test_revisions_are_forked_from_a_new_server_in_each_round(tmp_path):
+    """So that where one server's memory lies is not taken for a change of the code."""
+
+    def servers(code: str) -> list[ForkServer]:
+        asked = [
+            dataclasses.replace(mock(), cell=dataclasses.replace(mock().cell, code=code), round=n) for n in (0, 0, 1)
+        ]
+        with Workshop(tmp_path, {}, {"head": Code()}) as made:
+            return [made._server(attempt) for attempt in asked]
+
+    first, same, other = servers("head")
+    assert first is same is not other
+    assert len(set(map(id, servers("")))) == 1
 
 
 def null(device: str, round: int = 0) -> Attempt:
@@ -178,7 +193,7 @@ def test_nothing_of_a_worker_stays(workshop):
 
 def test_a_fork_server_that_was_killed_is_started_again(workshop):
     measure(workshop, mock())
-    os.kill(workshop._servers["numpy", ""]._popen.pid, 9)
+    os.kill(workshop._servers["numpy", ""][1]._popen.pid, 9)
     time.sleep(0.2)
     (record,) = measure(workshop, mock())
     assert record.status is Status.OK
