@@ -245,7 +245,7 @@ def _common_processor(group: Sequence[Attempt]) -> int | None:
     What else a processor has to do, its sibling's work on a shared core above all, then slows both sides alike: pairs
     scatter half as much (``tests/benchmarks/gate.py``).
     """
-    if len(group) == 1 or not all(devices.is_single_threaded(a.cell.device) for a in group):
+    if len(group) < 2 or not all(devices.is_single_threaded(a.cell.device) for a in group):
         return None
     if not hasattr(os, "sched_getaffinity"):
         return None

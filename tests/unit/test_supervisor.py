@@ -90,9 +90,9 @@ def test_single_threads_that_are_compared_share_a_processor(workshop, monkeypatc
     assert len({r.process["processor"] for r in records}) == 1
 
 
-@pytest.mark.parametrize("group", [["cpu:threads=1"], ["cpu:threads=1", "cpu"], ["mock:step_s=0.005"] * 2])
+@pytest.mark.parametrize("group", [[], ["cpu:threads=1"], ["cpu:threads=1", "cpu"], ["mock:step_s=0.005"] * 2])
 def test_others_run_where_the_kernel_puts_them(workshop, group):
-    assert {r.process["processor"] for r in measure(workshop, *(null(device) for device in group))} == {None}
+    assert {r.process["processor"] for r in measure(workshop, *(null(device) for device in group))} <= {None}
 
 
 def test_rounds_take_turns_on_the_processors_there_are(monkeypatch):
