@@ -36,6 +36,7 @@ _LEAST_PAIRS = 3
 _FIRST_SHARE = 0.5  # of a budget, for the first stage; the second has what is left
 _SCATTER = {True: (0.01, 0.04), False: (0.08, 0.13)}  # of a pair on shared machines, of single threads and of others
 _FIRST, _FRESH = "first", "fresh"
+_IMPORT_S = {"torch": 3.0, "tensorflow": 5.0}  # of a framework by a server
 _TURNS: Mapping[str, Any] = {"bursts": 24, "burst_s": 0.067, "burst_samples": 1}
 """Of a process: as long as in a run, in three times as many turns, so that what a machine does meets both sides."""
 _TRACED = ("torch", "tensorflow")
@@ -198,7 +199,10 @@ def _fresh(
 
 
 def _seconds(of: Plan) -> float:
-    return sum(forecast.attempt_seconds(attempt) for attempt in of.attempts())
+    """Return about how long a plan takes: its processes, and the servers that each round forks them from."""
+    servers = {(attempt.cell.framework, attempt.cell.code, attempt.round) for attempt in of.attempts()}
+    imports_s = sum(_IMPORT_S.get(framework, 0.5) for framework, *_ in servers)
+    return imports_s + sum(forecast.attempt_seconds(attempt) for attempt in of.attempts())
 
 
 def _announce(cells: Sequence[Cell], pairs: int, sides: _Sides, first: Plan) -> None:
