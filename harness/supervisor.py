@@ -242,8 +242,7 @@ def measure(
 def _common_processor(group: Sequence[Attempt]) -> int | None:
     """Return a processor for all of a comparison between single threads, another from round to round; None for others.
 
-    What else a processor has to do, its sibling's work on a shared core above all, then slows both sides alike: pairs
-    scatter half as much (``tests/benchmarks/gate.py``).
+    What else a processor has to do, its sibling's work on a shared core above all, then slows both sides alike.
     """
     if len(group) < 2 or not all(devices.is_single_threaded(a.cell.device) for a in group):
         return None

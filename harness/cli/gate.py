@@ -36,7 +36,7 @@ _LEAST_PAIRS = 3
 _FIRST_SHARE = 0.5  # of a budget, for the first stage; the second has what is left
 _SCATTER = {True: (0.01, 0.04), False: (0.08, 0.13)}  # of a pair on shared machines, of single threads and of others
 _FIRST, _FRESH = "first", "fresh"
-_IMPORT_S = {"torch": 3.0, "tensorflow": 5.0}  # of a framework by a server
+_IMPORT_S = {"torch": 3.0, "tensorflow": 5.0}  # of a framework by a server; torch as seen, the other assumed
 _TURNS: Mapping[str, Any] = {"bursts": 24, "burst_s": 0.067, "burst_samples": 1}
 """Of a process: as long as in a run, in three times as many turns, so that what a machine does meets both sides."""
 _TRACED = ("torch", "tensorflow")
